@@ -1,0 +1,19 @@
+"""What a strategy does with what is remembered, one plugin a file."""
+
+from avalanche_ext.plugins.evaluation import LeanEvaluationPlugin
+from avalanche_ext.plugins.rehearsal import (
+    RehearsalPlugin,
+    class_balanced_replay,
+    er_ring,
+    reservoir_replay,
+)
+from avalanche_ext.plugins.resident_data import ResidentDataPlugin
+
+__all__ = [
+    "LeanEvaluationPlugin",
+    "RehearsalPlugin",
+    "ResidentDataPlugin",
+    "class_balanced_replay",
+    "er_ring",
+    "reservoir_replay",
+]

@@ -1,0 +1,267 @@
+"""Rehearsal: memory rows join every minibatch."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import torch
+from avalanche.benchmarks import OnlineCLExperience
+from avalanche.training.plugins import SupervisedPlugin
+from torch import Tensor
+
+from avalanche_ext.storage.buffer import MultiStrategyBuffer
+from avalanche_ext.storage.rows import Rows, count, join
+from avalanche_ext.storage.transforms import BatchTransform
+
+Feed = Literal["first_epoch", "every_epoch", "experience"]
+TrainMetrics = Literal["all", "current"]
+LossWeights = tuple[float, float] | Callable[[int], tuple[float, float]]
+
+
+class RehearsalPlugin(SupervisedPlugin[Any]):
+    """Mixes rows of a memory into every minibatch and feeds the memory.
+
+    Before the forward pass ``batch_size_mem`` rows are drawn and appended to the
+    current ones; the strategy's own criterion then sees both, so the loss is its mean
+    over all ``b + m`` rows. With ``loss_weights = (c, r)`` it is
+    ``c · L(current rows) + r · L(memory rows)`` instead. After the step the current
+    rows are offered to the memory, each once (in the first epoch) by default, so this
+    works on online streams without task boundaries.
+
+    Where the data are resident (:class:`~avalanche_ext.ResidentDataPlugin`) the memory
+    keeps rows from before the batch transform, which is applied anew when they are
+    replayed; otherwise it keeps what the loader gives.
+
+    :param buffer: the memory.
+    :param batch_size_mem: rows replayed with each minibatch; 0 feeds the memory only.
+    :param feed: ``"first_epoch"`` and ``"every_epoch"`` offer the rows of each
+        minibatch; ``"experience"`` offers the whole experience at its end.
+    :param loss_weights: weights of the current and the memory rows' losses, or a
+        function of the number of experiences met (1, 2, …) that returns them; ``None``
+        is one mean over all rows.
+    :param transform: makes the model's input of stored rows, for instance to augment
+        them anew; by default what made the minibatch.
+    :param train_metrics: whether training metrics see all rows, as upstream's do, or
+        the current ones.
+    :raises ValueError: for a memory smaller than a replay batch, or a negative one.
+    """
+
+    def __init__(
+        self,
+        buffer: MultiStrategyBuffer,
+        batch_size_mem: int = 10,
+        *,
+        feed: Feed = "first_epoch",
+        loss_weights: LossWeights | None = None,
+        transform: BatchTransform | None = None,
+        train_metrics: TrainMetrics = "all",
+    ) -> None:
+        super().__init__()
+        if not 0 <= batch_size_mem <= buffer.max_size:
+            raise ValueError(
+                f"batch_size_mem={batch_size_mem} must lie in 0 … {buffer.max_size}, "
+                "the size of the memory: replay fewer rows or keep more"
+            )
+        _check("feed", feed, get_args(Feed))
+        _check("train_metrics", train_metrics, get_args(TrainMetrics))
+        self.buffer = buffer
+        self.batch_size_mem = batch_size_mem
+        self.feed = feed
+        self.loss_weights = loss_weights
+        self.transform = transform
+        self.train_metrics = train_metrics
+        self.mask = torch.zeros(0, dtype=torch.bool)
+        """Of the rows of the minibatch: which came from the memory."""
+        self.replayed = 0
+        """Number of rows replayed so far."""
+        self._incoming: list[Any] = []
+        self._raw: Rows = self.mask
+        self._weights: tuple[float, float] | None = None
+        self._criterion: Any = None
+        self._mask_of = (0, 0)  # (current rows, memory rows) of the mask
+        self._batches = 0  # minibatches of this experience
+
+    # Replay
+
+    def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Settle the loss weights of this experience."""
+        self._batches = 0
+        weights = self.loss_weights
+        self._weights = (
+            weights(_experience_number(strategy)) if callable(weights) else weights
+        )
+
+    def before_forward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Append memory rows to the minibatch."""
+        batch = strategy.mbatch
+        self._incoming = batch
+        self._raw = getattr(batch, "raw", batch[0])
+        self._batches += 1
+        current = len(batch[1])
+        wanted = min(self.batch_size_mem, len(self.buffer))
+        if not wanted:
+            self._set_mask(current, 0, batch[1].device)
+            return
+        transform = (
+            self.transform or self.buffer.transform or getattr(batch, "transform", None)
+        )
+        rows = self.buffer.table.gather(self.buffer.draw(wanted))
+        memory = self._items(rows, len(batch), transform, batch[1].device)
+        strategy.mbatch = [join(a, b) for a, b in zip(batch, memory, strict=True)]
+        self._set_mask(current, wanted, batch[1].device)
+        self.replayed += wanted
+        if self._weights is not None:
+            self._criterion = strategy._criterion
+            strategy._criterion = _Weighted(self._criterion, current, self._weights)
+
+    def before_backward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Give the strategy its criterion back."""
+        if self._criterion is not None:
+            strategy._criterion, self._criterion = self._criterion, None
+
+    def _items(
+        self,
+        rows: dict[str, Any],
+        items: int,
+        transform: BatchTransform | None,
+        device: torch.device,
+    ) -> list[Rows]:
+        """Memory rows as the items of a minibatch: ``x, y, …, task``."""
+        names = _item_names(items)
+        missing = [name for name in names if name not in rows]
+        if missing:
+            raise ValueError(
+                f"the minibatch has {items} items and the memory's rows lack {missing}: "
+                "one memory serves streams of one form (task labels always or never)"
+            )
+        if self.buffer.table.device != device:
+            rows = {name: rows[name].to(device) for name in names}
+        if transform is not None:
+            rows["x"] = transform(rows["x"])
+        return [rows[name] for name in names]
+
+    def _set_mask(self, current: int, memory: int, device: torch.device) -> None:
+        if self._mask_of != (current, memory):
+            self.mask = torch.arange(current + memory, device=device) >= current
+            self._mask_of = (current, memory)
+
+    # Feeding
+
+    def after_training_iteration(
+        self, strategy: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        """Offer the current rows to the memory."""
+        if self.feed == "every_epoch" or (
+            self.feed == "first_epoch" and strategy.clock.train_exp_epochs == 0
+        ):
+            names = _item_names(len(self._incoming))
+            items = dict(zip(names, self._incoming, strict=True))
+            extra = {n: v for n, v in items.items() if n.startswith("item")}
+            self.buffer.offer(self._raw, items["y"], items.get("task"), extra)
+        if self.train_metrics == "current":
+            strategy.mbatch = self._incoming
+            strategy.mb_output = strategy.mb_output[: len(self._incoming[1])]
+        self._incoming, self._raw = [], self.mask
+
+    def after_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Offer the whole experience where asked to; say so when nothing happened."""
+        if not self._batches and self.batch_size_mem:
+            warnings.warn(
+                f"{type(strategy).__name__} never calls before_forward, so no memory "
+                "row is replayed: use a template with the full set of callbacks",
+                stacklevel=2,
+            )
+        if self.feed == "experience":
+            self.buffer.post_adapt(strategy, strategy.experience)
+
+
+class _Weighted:
+    """``c · criterion(first rows) + r · criterion(other rows)``."""
+
+    def __init__(
+        self, criterion: Any, current: int, weights: tuple[float, float]
+    ) -> None:
+        self.criterion, self.current, self.weights = criterion, current, weights
+
+    def __call__(self, output: Tensor, target: Tensor) -> Any:
+        n, (current, memory) = self.current, self.weights
+        return current * self.criterion(output[:n], target[:n]) + (
+            memory * self.criterion(output[n:], target[n:])
+        )
+
+
+def _item_names(items: int) -> tuple[str, ...]:
+    """Columns of the items of a minibatch ``[x, y, …, task]``."""
+    if items < 3:
+        return ("x", "y")[:items]
+    return ("x", "y", *(f"item{i}" for i in range(2, items - 1)), "task")
+
+
+def _experience_number(strategy: Any) -> int:
+    experience = strategy.experience
+    if not isinstance(experience, OnlineCLExperience):
+        return int(strategy.clock.train_exp_counter) + 1
+    if not experience.access_task_boundaries:
+        raise ValueError(
+            "loss_weights by experience need to know where one begins: split the online "
+            "stream with access_task_boundaries=True, or give two fixed weights"
+        )
+    return int(experience.origin_experience.current_experience) + 1
+
+
+def _check(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"unknown {name} {value!r}: choose one of {allowed}")
+
+
+def reservoir_replay(
+    n: int = 200, *, batch_size_mem: int = 10, seed: int | None = None, **options: Any
+) -> RehearsalPlugin:
+    """Experience replay with a reservoir (ER).
+
+    :param n: rows of the memory.
+    :param options: those of :class:`RehearsalPlugin`.
+    """
+    buffer = MultiStrategyBuffer(n, admission="reservoir", seed=seed)
+    return RehearsalPlugin(buffer, batch_size_mem, **options)
+
+
+def er_ring(
+    n: int | None = None,
+    *,
+    per_class: int | None = None,
+    classes: int | None = None,
+    batch_size_mem: int = 10,
+    seed: int | None = None,
+    **options: Any,
+) -> RehearsalPlugin:
+    """Experience replay with the last rows of each class (ER-Ring).
+
+    :param n: rows of the memory, shared equally by the classes met so far.
+    :param per_class: rows a class instead; the memory then has
+        ``per_class · classes`` rows.
+    :param classes: number of classes, needed with ``per_class`` alone.
+    :param options: those of :class:`RehearsalPlugin`.
+    :raises ValueError: when the size of the memory is not determined.
+    """
+    if n is None:
+        if per_class is None or classes is None:
+            raise ValueError(
+                f"er_ring(n={n}, per_class={per_class}, classes={classes}) does not say "
+                "how large the memory is: give n, or per_class and classes"
+            )
+        n = per_class * classes
+    buffer = MultiStrategyBuffer(n, admission="ring", per_class=per_class, seed=seed)
+    return RehearsalPlugin(buffer, batch_size_mem, **options)
+
+
+def class_balanced_replay(
+    n: int = 200, *, batch_size_mem: int = 10, seed: int | None = None, **options: Any
+) -> RehearsalPlugin:
+    """Experience replay with a class-balancing reservoir (CBRS).
+
+    :param n: rows of the memory.
+    :param options: those of :class:`RehearsalPlugin`.
+    """
+    buffer = MultiStrategyBuffer(n, admission="class_balanced", seed=seed)
+    return RehearsalPlugin(buffer, batch_size_mem, **options)

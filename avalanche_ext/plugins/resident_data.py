@@ -1,0 +1,91 @@
+"""Training and test data held as tensors, batches gathered by index."""
+
+import warnings
+from typing import Any
+
+import psutil
+import torch
+from avalanche.training.plugins import SupervisedPlugin
+
+from avalanche_ext.storage.batches import IndexOrder, ResidentLoader
+from avalanche_ext.storage.resident import LeafStores, NotResident, RowSource
+
+_SHARE_OF_FREE = 0.8  # memory to leave for everything else: a fifth of what is free
+
+
+class ResidentDataPlugin(SupervisedPlugin[Any]):
+    """Replaces the loaders of Avalanche by gathers from tensors.
+
+    Each row is read from its data set once, before its transforms (8-bit images stay
+    ``uint8``). A batch is one gather and one transform on the strategy's device.
+    Transforms that do the same each time run once, or on whole batches; others run on
+    each sample of each batch (:mod:`avalanche_ext.storage.transforms` says which).
+    Samples and their order are those of Avalanche's own loader for the same seed, in
+    training and evaluation.
+
+    What cannot be held as tensors (rows of different shapes, a data set with random
+    transforms of its own, a collate function, too little memory) is left to
+    Avalanche's loader, with a warning that says why. A data set whose rows change
+    from one reading to the next must not be given to this plugin.
+
+    Add it after any plugin that makes a loader of its own.
+
+    :param max_bytes: how much memory the copies may take; ``None``: 80 % of what is
+        free.
+    """
+
+    def __init__(self, *, max_bytes: int | None = None) -> None:
+        super().__init__()
+        self.max_bytes = max_bytes
+        self._stores = LeafStores()
+        self._refused: set[str] = set()
+
+    def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Exchange the training loader."""
+        self._exchange(strategy)
+
+    def before_eval_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Exchange the evaluation loader."""
+        self._exchange(strategy)
+
+    def _exchange(self, strategy: Any) -> None:
+        try:
+            order = IndexOrder(strategy.dataloader)
+            dataset = order.datasets[0]
+            for further in order.datasets[1:]:
+                dataset = dataset.concat(further)
+            source = self._stores.source(dataset)
+            device = self._place(source, strategy.device)
+            strategy.dataloader = ResidentLoader(source, order, device)
+        except NotResident as reason:
+            self._refuse(strategy, str(reason))
+
+    def _place(self, source: RowSource, device: torch.device) -> torch.device:
+        """Where the rows fit: the device, else the host."""
+        if device.type == "cuda":
+            free = torch.cuda.mem_get_info(device)[0]
+            if source.bytes <= self._limit(free):
+                return device
+        limit = self._limit(psutil.virtual_memory().available)
+        if source.bytes_needed > limit:
+            raise NotResident(
+                f"it takes {source.bytes_needed / 1e6:.1f} MB and {limit / 1e6:.1f} MB "
+                "may be used"
+            )
+        return torch.device("cpu")
+
+    def _limit(self, free: int) -> int:
+        return int(free * _SHARE_OF_FREE) if self.max_bytes is None else self.max_bytes
+
+    def _refuse(self, strategy: Any, reason: str) -> None:
+        if reason not in self._refused:
+            self._refused.add(reason)
+            phase = "training" if strategy.is_training else "evaluation"
+            warnings.warn(
+                f"the {phase} data stay with Avalanche's loader: {reason}",
+                stacklevel=2,
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the data: they are read again after loading."""
+        return {**self.__dict__, "_stores": LeafStores()}

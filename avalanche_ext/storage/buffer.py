@@ -1,0 +1,343 @@
+"""The rehearsal memory: what to keep and what to replay, as one storage policy."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from avalanche.benchmarks.utils import AvalancheDataset
+from avalanche.training.storage_policy import ExemplarsBuffer
+from tensordict import TensorDict
+from torch import Tensor
+
+from avalanche_ext.storage.admission import (
+    derived_seed,
+    make_admission,
+    slots_tensor,
+)
+from avalanche_ext.storage.resident import RowSource
+from avalanche_ext.storage.rows import Rows, count, take
+from avalanche_ext.storage.sampling import uniform
+from avalanche_ext.storage.stored_dataset import stored_dataset
+from avalanche_ext.storage.table import ExemplarTable
+from avalanche_ext.storage.transforms import BatchTransform
+
+SAMPLINGS = ("uniform",)
+
+_KEYS_AHEAD = 2**16  # random numbers drawn ahead for coming draws
+
+
+class MultiStrategyBuffer(ExemplarsBuffer):
+    """A rehearsal memory whose admission and sampling are chosen separately.
+
+    It serves twice: as an online memory (:meth:`add` a batch, :meth:`sample` rows) and
+    as a storage policy of Avalanche (``ReplayPlugin(storage_policy=buffer)``), which
+    feeds whole experiences through :meth:`post_adapt` and reads :attr:`buffer`.
+
+    Rows keep the dtype and shape in which they come; the cost of adding a batch does
+    not depend on the capacity. The same seed and the same stream give the same
+    memory and the same draws, bit for bit.
+
+    >>> memory = MultiStrategyBuffer(100, admission="reservoir", seed=0)
+    >>> _ = memory.add(torch.rand(32, 1, 8, 8), torch.arange(32) % 10)
+    >>> rows = memory.sample(4)
+    >>> rows["x"].shape, rows["y"].shape
+    (torch.Size([4, 1, 8, 8]), torch.Size([4]))
+
+    :param max_size: the largest number of rows.
+    :param admission: what to keep: ``"reservoir"``, ``"ring"`` or ``"class_balanced"``
+        (see :mod:`avalanche_ext.storage.admission` for each definition).
+    :param sampling: what to replay: ``"uniform"``, without replacement.
+    :param per_class: rows a class, for ``"ring"``; ``None`` shares ``max_size``.
+    :param device: where rows live; ``None`` is the host.
+    :param directory: a folder for a memory-mapped table, when rows exceed RAM.
+    :param seed: ``None`` derives one from torch's global generator.
+    :raises ValueError: for a size below 1, or a name that does not exist.
+    """
+
+    def __init__(
+        self,
+        max_size: int,
+        *,
+        admission: Literal["reservoir", "ring", "class_balanced"] = "reservoir",
+        sampling: Literal["uniform"] = "uniform",
+        per_class: int | None = None,
+        device: torch.device | str | None = None,
+        directory: str | Path | None = None,
+        seed: int | None = None,
+    ) -> None:
+        if max_size < 1:
+            raise ValueError(f"max_size must be at least 1 row, got {max_size}")
+        super().__init__(max_size)
+        _check_sampling(sampling)
+        self.admission = admission
+        self.sampling = sampling
+        self.table = ExemplarTable(
+            max_size, device=device or "cpu", directory=directory
+        )
+        self.seen = 0
+        """Number of rows offered so far."""
+        self.transform: BatchTransform | None = None
+        """What makes the model's input of rows stored by :meth:`post_adapt`."""
+        self._tensor_targets = True
+        self._policy = make_admission(admission, per_class)
+        seed = derived_seed() if seed is None else seed
+        self._admitting = torch.Generator().manual_seed(seed)
+        self._drawing = torch.Generator().manual_seed(seed ^ 0x5EED)
+        self._ahead: list[Tensor] = []  # draws of _ahead_of rows not handed out yet
+        self._ahead_of = (0, 0)  # (rows stored, rows a draw) that they were drawn for
+        self._used: list[Tensor] = []  # draws not yet counted in the uses column
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    # What to keep
+
+    def add(
+        self,
+        x: Rows,
+        y: Tensor,
+        task: Tensor | None = None,
+        columns: Mapping[str, Rows] | None = None,
+    ) -> Tensor:
+        """Offer a batch.
+
+        :param x: inputs, a tensor or a nested mapping of tensors, ``n`` rows.
+        :param y: targets, ``n`` rows.
+        :param task: task labels, shape ``(n,)``: always or never.
+        :param columns: further columns to keep beside them, ``n`` rows each.
+        :return: the slot of each row, −1 where it was not kept.
+        :raises ValueError: when lengths disagree, or rows differ in form from those
+            stored, or there are more classes than rows for an admission by class.
+        """
+        return slots_tensor(self.offer(x, y, task, columns), len(y))
+
+    def offer(
+        self,
+        x: Rows,
+        y: Tensor,
+        task: Tensor | None = None,
+        columns: Mapping[str, Rows] | None = None,
+    ) -> dict[int, int]:
+        """:meth:`add` for inner loops: slot → position of the rows that were kept."""
+        n = len(y)
+        batch: dict[str, Rows] = {"x": x, "y": y}
+        if task is not None:
+            batch["task"] = task
+        if columns:
+            batch = {**columns, **batch}
+        lengths = {name: count(column) for name, column in batch.items()}
+        if set(lengths.values()) != {n}:
+            raise ValueError(
+                f"a batch needs one number of rows, got {lengths}: give every column "
+                "one row for each target"
+            )
+        slots = self._admit(y, n)
+        if slots:
+            position = torch.tensor(list(slots.values()))
+            index = position if y.device.type == "cpu" else position.to(y.device)
+            rows = {name: take(column, index) for name, column in batch.items()}
+            self._store(slots, rows, position, first=self.seen - n)
+        return slots
+
+    def _admit(self, y: Tensor | None, n: int) -> dict[int, int]:
+        """Decide on the next ``n`` rows; ``y`` is read by admissions by class only."""
+        if self._policy.needs_groups:
+            assert y is not None
+            groups = y.tolist()
+            self._discard(self._policy.surplus(groups, self.max_size))
+        else:
+            groups = range(n)
+        slots = self._policy.admit(
+            groups, len(self.table), self.max_size, self._admitting
+        )
+        self.seen += n
+        return slots
+
+    def _store(
+        self, slots: dict[int, int], rows: dict[str, Rows], position: Tensor, first: int
+    ) -> None:
+        """Write rows that were at ``position`` of a batch after row number ``first``."""
+        self._count_uses()
+        rows["arrival"] = first + 1 + position
+        rows["uses"] = torch.zeros(len(position), dtype=torch.int32)
+        self.table.write(torch.tensor(list(slots)), rows)
+
+    def evict(self, n: int) -> None:
+        """Remove ``n`` rows: random ones of a reservoir, the oldest of the largest
+        classes of a ring, random ones of the largest classes of a balanced memory.
+
+        :raises ValueError: when fewer than one row would be left.
+        """
+        if not 0 <= n < max(1, len(self)):
+            raise ValueError(
+                f"cannot evict {n} of {len(self)} rows: n must leave at least one row"
+            )
+        self._discard(self._policy.victims(n, len(self.table), self._admitting))
+
+    def resize(self, strategy: Any, new_size: int) -> None:
+        """Change the capacity; rows that no longer fit leave as by :meth:`evict`.
+
+        :param strategy: Avalanche's trainer, not used.
+        """
+        if new_size < 1:
+            raise ValueError(f"max_size must be at least 1 row, got {new_size}")
+        excess = len(self) - new_size
+        if excess > 0:
+            self.evict(excess)
+        self._discard(self._policy.surplus([], new_size))
+        self.table.resize(new_size)
+        self.max_size = new_size
+
+    def _discard(self, slots: list[int]) -> None:
+        if slots:
+            self._count_uses()
+            moves = self.table.remove(torch.tensor(slots))
+            self._policy.forget(slots, moves)
+
+    # What to replay
+
+    def sample(self, n: int, strategy: str | None = None) -> TensorDict:
+        """Draw ``n`` rows; more than are stored returns all of them, once each.
+
+        :param strategy: a sampling other than the memory's own.
+        :return: ``x``, ``y``, ``task`` (where stored), ``index`` (slots), ``weight``
+            (importance weight, 1 for uniform sampling), ``arrival``, ``uses``.
+        :raises ValueError: for an empty memory, a negative ``n``, an unknown sampling.
+        """
+        _check_sampling(strategy or self.sampling)
+        if n < 0 or not len(self):
+            raise ValueError(
+                f"cannot sample {n} rows of {len(self)}: add rows first and ask for "
+                "a number that is not negative"
+            )
+        index = self.draw(n)
+        rows: dict[str, Any] = self.table.gather(index)
+        rows["index"] = index
+        rows["weight"] = torch.ones(len(index))
+        return TensorDict(rows, batch_size=[len(index)])
+
+    def draw(self, n: int) -> Tensor:
+        """Slots of ``n`` rows by the memory's own sampling, counted as used.
+
+        Draws of a memory that no longer grows are made many at a time.
+        """
+        stored = len(self.table)
+        if n >= stored:
+            index = torch.arange(stored)
+        else:
+            if self._ahead_of != (stored, n) or not self._ahead:
+                full = stored == self.max_size
+                draws = max(1, _KEYS_AHEAD // stored) if full else 1
+                block = uniform(stored, n, self._drawing, min(draws, 128))
+                self._ahead = list(block.unbind())
+                self._ahead.reverse()
+                self._ahead_of = (stored, n)
+            index = self._ahead.pop()
+        self._used.append(index)
+        if len(self._used) > 256:
+            self._count_uses()
+        return index
+
+    def _count_uses(self) -> None:
+        if self._used:
+            index = torch.cat(self._used)
+            self._used.clear()
+            if len(self.table):
+                uses = self.table.column("uses")
+                index = index.to(uses.device)
+                uses.index_add_(0, index, torch.ones_like(index, dtype=uses.dtype))
+
+    # What is known of the rows
+
+    @property
+    def uses(self) -> Tensor:
+        """How often each row was sampled, shape ``(len(buffer),)``."""
+        self._count_uses()
+        return self._fact("uses")
+
+    @property
+    def ages(self) -> Tensor:
+        """Rows offered since each row was, shape ``(len(buffer),)``."""
+        return self.seen - self._fact("arrival")
+
+    def class_counts(self) -> dict[int, int]:
+        """Rows stored of each class, by class."""
+        classes, counts = self._fact("y").unique(return_counts=True)
+        return dict(zip(classes.tolist(), counts.tolist(), strict=True))
+
+    def _fact(self, name: str) -> Tensor:
+        if not len(self.table):
+            return torch.zeros(0, dtype=torch.long)
+        return self.table.column(name).clone()
+
+    # As a storage policy of Avalanche
+
+    @property
+    def buffer(self) -> AvalancheDataset:
+        """The rows as a dataset of ``[x, y]``, or ``[x, y, task]`` where stored."""
+        return stored_dataset(self.table, self.transform, self._tensor_targets)
+
+    def post_adapt(self, agent: Any, exp: Any) -> None:
+        """Offer every row of an experience, in the order of its dataset.
+
+        Only rows that are kept are read, and before their transforms where those are
+        known (see :class:`~avalanche_ext.storage.resident.RowSource`).
+        """
+        source = RowSource(exp.dataset.train())
+        y = source.targets if self._policy.needs_groups else None
+        slots = self._admit(y, len(source))
+        if slots:
+            position = torch.tensor(list(slots.values()))
+            rows = dict(zip(("x", "y"), columns := source.read(position), strict=False))
+            if len(columns) > 2:
+                rows["task"] = columns[-1]
+            self._store(slots, rows, position, first=self.seen - len(source))
+            self.transform = source.transform
+            self._tensor_targets = source.tensor_targets
+
+    def update(self, strategy: Any, **kwargs: Any) -> None:
+        """:meth:`post_adapt` with the strategy's experience."""
+        self.post_adapt(strategy, strategy.experience)
+
+    # State
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, so that a loaded memory goes on bit for bit."""
+        self._count_uses()
+        return {
+            "max_size": self.max_size,
+            "admission": self.admission,
+            "seen": self.seen,
+            "table": self.table.state_dict(),
+            "policy": self._policy.state_dict(),
+            "admitting": self._admitting.get_state(),
+            "drawing": self._drawing.get_state(),
+            "ahead": torch.stack(self._ahead) if self._ahead else torch.zeros(0, 0),
+            "ahead_of": list(self._ahead_of),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over a ``state_dict`` of a memory with the same admission.
+
+        :raises ValueError: for the state of another admission.
+        """
+        if state["admission"] != self.admission:
+            raise ValueError(
+                f"the state is of a memory with admission {state['admission']!r}, "
+                f"this one has {self.admission!r}: make it with the same admission"
+            )
+        self.max_size = state["max_size"]
+        self.seen = state["seen"]
+        self.table.load_state_dict(state["table"])
+        self._policy.load_state_dict(state["policy"])
+        self._admitting.set_state(state["admitting"])
+        self._drawing.set_state(state["drawing"])
+        self._ahead = list(state["ahead"].unbind()) if len(state["ahead"]) else []
+        self._ahead_of = tuple(state["ahead_of"])  # type: ignore[assignment]
+        self._used = []
+
+
+def _check_sampling(name: str) -> None:
+    if name not in SAMPLINGS:
+        raise ValueError(f"unknown sampling {name!r}: choose one of {SAMPLINGS}")

@@ -1,0 +1,382 @@
+"""Rows of a data set as tensors: read once, gathered by index ever after.
+
+An Avalanche data set is a tree of subsets and concatenations over leaf data sets,
+with transforms on the way. :class:`RowSource` follows the tree once, so that a batch
+is one gather from the leaf's tensors and one batched transform.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from avalanche.benchmarks.utils import AvalancheDataset
+from avalanche.benchmarks.utils.data import _FlatDataWithTransform
+from avalanche.benchmarks.utils.flat_data import ConstantSequence, FlatData
+from torch import Tensor
+from torch.utils.data import TensorDataset, default_collate
+
+from avalanche_ext.storage.rows import Rows, each, leaves, take
+from avalanche_ext.storage.transforms import (
+    BatchTransform,
+    Chain,
+    Pipeline,
+    image_mode,
+    is_deterministic,
+    plan,
+    to_row,
+)
+
+Steps = tuple[Callable[[Any], Any], ...]
+
+
+class NotResident(Exception):
+    """Why a data set cannot be held as tensors."""
+
+
+class LeafStore:
+    """The rows of one leaf data set as columns, read when they are first needed.
+
+    A ``TensorDataset`` is its own store. The rows of any other leaf are taken to be a
+    function of their index.
+
+    :param leaf: a data set that gives ``(x, y, …)``.
+    :param once: steps on ``x`` before it is kept.
+    :param targets: steps on ``y``.
+    """
+
+    def __init__(self, leaf: Any, once: Steps, targets: Steps) -> None:
+        self.leaf = leaf
+        self._once, self._targets = Chain(once), Chain(targets)
+        self.columns: list[Rows] = []
+        self._present: Tensor | None = torch.zeros(len(leaf), dtype=torch.bool)
+        if type(leaf) is TensorDataset and not once and not targets:
+            self.columns, self._present = list(leaf.tensors), None
+        else:
+            _refuse_random(leaf)
+
+    def serves(self, leaf: Any, once: Steps, targets: Steps) -> bool:
+        """Whether this holds the rows of ``leaf`` after these very steps."""
+        return (
+            leaf is self.leaf
+            and _same_steps(once, self._once.steps)
+            and _same_steps(targets, self._targets.steps)
+        )
+
+    def need(self, index: Tensor | None) -> None:
+        """Read the rows at ``index`` (``None``: all) that are not held yet."""
+        if self._present is None:
+            return
+        if index is None:
+            index = torch.arange(len(self._present))
+        missing = index[~self._present[index]].unique()
+        if not len(missing):
+            return
+        for block in missing.split(1024):
+            self._put(block, self._collate([self.leaf[i] for i in block.tolist()]))
+        self._present[missing] = True
+
+    def _collate(self, rows: list[Sequence[Any]]) -> list[Rows]:
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        columns[0] = [self._once(x) for x in columns[0]]
+        if len(columns) > 1:
+            columns[1] = [self._targets(y) for y in columns[1]]
+        if image_mode(columns[0][0]) is not None:
+            columns[0] = [to_row(image) for image in columns[0]]
+        try:
+            made = [default_collate(column) for column in columns]
+        except (RuntimeError, TypeError) as error:
+            raise NotResident(f"its rows do not stack to tensors ({error})") from None
+        if not all(isinstance(column, (Tensor, Mapping)) for column in made):
+            raise NotResident("its rows hold more than tensors and numbers")
+        return made
+
+    def _put(self, index: Tensor, rows: list[Rows]) -> None:
+        n = len(self.leaf)
+        if not self.columns:
+            self.columns = [
+                each(lambda t: t.new_empty(n, *t.shape[1:]), c) for c in rows
+            ]
+        for column, values in zip(self.columns, rows, strict=True):
+            held = dict(leaves(column))
+            for name, value in leaves(values):
+                if held[name].shape[1:] != value.shape[1:]:
+                    raise NotResident(
+                        f"its rows differ in shape: {tuple(held[name].shape[1:])} "
+                        f"and {tuple(value.shape[1:])}"
+                    )
+                held[name][index] = value
+
+    def missing_bytes(self, index: Tensor | None) -> int:
+        """Bytes that :meth:`need` would read."""
+        if self._present is None:
+            return 0
+        here = self._present if index is None else self._present[index]
+        return int((~here).sum()) * self.row_bytes
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        columns = self.columns or self._collate([self.leaf[0]])
+        return sum(
+            t.element_size() * t[:1].numel() for c in columns for _, t in leaves(c)
+        )
+
+
+class LeafStores:
+    """Stores of the leaves met, and the row sources last used.
+
+    :param keep: how many of each to remember.
+    """
+
+    def __init__(self, keep: int = 64) -> None:
+        self._stores: OrderedDict[Any, tuple[Any, LeafStore, Pipeline]] = OrderedDict()
+        self._sources: OrderedDict[Any, RowSource] = OrderedDict()
+        self._keep = keep
+
+    def store(self, leaf: Any, x: Steps, y: Steps) -> tuple[LeafStore, Pipeline]:
+        """The store of ``leaf`` under these steps, and what is left to do per batch."""
+        key = (id(leaf), tuple(map(id, x)), tuple(map(id, y)))
+        if key not in self._stores:
+            pipeline = plan(x, leaf[0][0])
+            store = self._shared(leaf, pipeline.once, y)
+            # What the ids in the key stand for must live as long as the key.
+            self._stores[key] = ((leaf, x, y), store, pipeline)
+            if len(self._stores) > self._keep:
+                self._stores.popitem(last=False)
+        self._stores.move_to_end(key)
+        _, store, pipeline = self._stores[key]
+        return store, pipeline
+
+    def _shared(self, leaf: Any, once: Steps, y: Steps) -> LeafStore:
+        for _, store, _ in self._stores.values():
+            if store.serves(leaf, once, y):
+                return store
+        return LeafStore(leaf, once, y)
+
+    def source(self, dataset: AvalancheDataset) -> "RowSource":
+        """The row source of ``dataset``, made anew only when it was not met lately."""
+        key = _identity(dataset)
+        if key not in self._sources:
+            source = RowSource(dataset, self)
+            if source.copies:
+                return source
+            self._sources[key] = source
+            if len(self._sources) > self._keep:
+                self._sources.popitem(last=False)
+        self._sources.move_to_end(key)
+        return self._sources[key]
+
+
+class RowSource:
+    """The rows of one data set: where they are and what makes a batch of them.
+
+    Columns are those of the data set's items in order: ``x``, ``y``, what else the
+    leaf gives, and the attributes that are appended to items (task labels).
+
+    :param dataset: an Avalanche data set, in the transform group wanted.
+    :param stores: where leaves are kept; a new one by default.
+    :raises NotResident: when the data set cannot be held as tensors.
+    """
+
+    def __init__(
+        self, dataset: AvalancheDataset, stores: LeafStores | None = None
+    ) -> None:
+        stores = stores or LeafStores()
+        self._dataset = dataset  # keeps the objects alive that identify it
+        if dataset.collate_fn not in (None, default_collate):
+            raise NotResident("it has a collate function of its own")
+        flat = dataset._flat_data
+        self._segments: list[tuple[LeafStore, Tensor | None]] = []
+        pipelines = []
+        group = flat._transform_groups.current_group
+        for leaf, index, x, y in _segments(flat, None, group, (), ()):
+            store, pipeline = stores.store(leaf, x, y)
+            self._segments.append((store, index))
+            pipelines.append((tuple(map(id, x)), pipeline))
+        if not pipelines:
+            raise NotResident("it is empty")
+        if len({steps for steps, _ in pipelines}) > 1:
+            raise NotResident("its parts have different transforms")
+        self.transform: BatchTransform | None = pipelines[0][1].batch
+        """What makes the model's input of raw ``x`` rows; ``None``: they are it."""
+        self.repeatable = pipelines[0][1].repeatable
+        """Whether the transform does the same each time."""
+        self._attributes = [
+            _attribute_column(attribute)
+            for attribute in dataset._data_attributes.values()
+            if attribute.use_in_getitem
+        ]
+        self._length = len(dataset)
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def copies(self) -> bool:
+        """Whether the rows lie in several leaves and must be copied together."""
+        return len(self._segments) > 1
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all rows."""
+        return len(self) * self._segments[0][0].row_bytes
+
+    @property
+    def bytes_needed(self) -> int:
+        """Bytes that :meth:`columns` has still to read or copy on the host."""
+        if self.copies:
+            return self.bytes
+        store, index = self._segments[0]
+        return store.missing_bytes(index)
+
+    @property
+    def targets(self) -> Tensor:
+        """The target of each row."""
+        attribute = getattr(self._dataset, "targets", None)
+        if attribute is not None:
+            return _attribute_column(attribute)
+        targets = self.read(torch.arange(len(self)))[1]
+        assert isinstance(targets, Tensor)
+        return targets
+
+    @property
+    def tensor_targets(self) -> bool:
+        """Whether items give their target as a tensor rather than a number."""
+        return isinstance(self._segments[0][0].leaf[0][1], Tensor)
+
+    def columns(self) -> tuple[list[Rows], Tensor | None, list[Tensor]]:
+        """All rows: the leaf's columns, the row of each position in them (``None``:
+        the position itself), and the appended attributes by position."""
+        if self.copies:
+            return self.read(torch.arange(len(self))), None, []
+        store, index = self._segments[0]
+        store.need(index)
+        return store.columns, index, self._attributes
+
+    def read(self, position: Tensor) -> list[Rows]:
+        """Copies of the rows at ``position``, column by column."""
+        parts, order, start = [], [], 0
+        for store, index in self._segments:
+            length = len(store.leaf) if index is None else len(index)
+            here = ((position >= start) & (position < start + length)).nonzero()[:, 0]
+            inside = position[here] - start
+            rows = inside if index is None else index[inside]
+            start += length
+            if len(here):
+                store.need(rows)
+                parts.append([take(column, rows) for column in store.columns])
+                order.append(here)
+        made = [_stack(columns) for columns in zip(*parts, strict=True)]
+        if len(parts) > 1:
+            back = torch.cat(order).argsort()
+            made = [take(column, back) for column in made]
+        return made + [take(column, position) for column in self._attributes]
+
+
+def _segments(
+    flat: Any, index: Tensor | None, group: str, x: Steps, y: Steps
+) -> list[tuple[Any, Tensor | None, Steps, Steps]]:
+    """Leaves in order with the rows wanted of each and the steps above them.
+
+    :param index: rows of ``flat`` wanted, ascending through its parts.
+    """
+    for groups in (flat._transform_groups, flat._frozen_transform_groups):
+        above_x, above_y = _steps(groups, group)
+        x, y = above_x + x, above_y + y
+    own = flat._indices
+    if own is not None:
+        rows = torch.as_tensor(_listed(own))
+        index = rows if index is None else rows[index]
+    found: list[tuple[Any, Tensor | None, Steps, Steps]] = []
+    start = 0
+    owner = None
+    if index is not None and len(flat._datasets) > 1:
+        ends = torch.tensor(flat._cumulative_sizes)
+        owner = torch.bucketize(index, ends, right=True)
+        if (owner.diff() < 0).any():
+            raise NotResident("its parts are interleaved")
+    for number, part in enumerate(flat._datasets):
+        inside = index
+        if owner is not None and index is not None:
+            inside = index[owner == number] - start
+        start += len(part)
+        if inside is not None and len(inside) == 0:
+            continue
+        if isinstance(part, _FlatDataWithTransform):
+            found.extend(_segments(part, inside, group, x, y))
+        else:
+            found.append((part, inside, x, y))
+    return found
+
+
+def _steps(groups: Any, name: str) -> tuple[Steps, Steps]:
+    transform = groups.transform_groups[name]
+    if transform is None:
+        return (), ()
+    x, y = transform.flat_transforms(0), transform.flat_transforms(1)
+    if {id(step) for step in x} & {id(step) for step in y}:
+        raise NotResident("a transform takes input and target together")
+    return tuple(s for s in x if s is not None), tuple(s for s in y if s is not None)
+
+
+def _same_steps(one: Steps, other: Steps) -> bool:
+    return [id(step) for step in one] == [id(step) for step in other]
+
+
+def _identity(dataset: AvalancheDataset) -> Any:
+    flat = dataset._flat_data
+    group = flat._transform_groups.current_group
+    return (
+        tuple(id(part) for part in flat._datasets),
+        id(flat._indices),
+        group,
+        tuple(
+            id(groups.transform_groups[group])
+            for groups in (flat._transform_groups, flat._frozen_transform_groups)
+        ),
+        tuple(id(attribute) for attribute in dataset._data_attributes.values()),
+    )
+
+
+def _attribute_column(attribute: Any) -> Tensor:
+    data = attribute.data
+    if isinstance(data, ConstantSequence):
+        return torch.full((len(data),), data[0])
+    values: Sequence[Any] = data
+    if isinstance(data, FlatData) and len(data._datasets) == 1:
+        base = data._datasets[0]
+        own = data._indices
+        values = base if own is None else [base[i] for i in _listed(own)]
+    return torch.as_tensor(list(values))
+
+
+def _listed(indices: Any) -> Any:
+    if isinstance(indices, (list, Tensor)):
+        return indices
+    return [indices[i] for i in range(len(indices))]
+
+
+def _refuse_random(leaf: Any) -> None:
+    for name in ("transform", "transforms"):
+        inner = getattr(leaf, name, None)
+        steps = (
+            [getattr(inner, "transform", inner)] if name == "transforms" else [inner]
+        )
+        if not all(is_deterministic(step) for step in steps if step is not None):
+            raise NotResident(
+                f"{type(leaf).__name__} applies {inner} itself, which may be random: "
+                "give it to the benchmark as a transform instead"
+            )
+
+
+def _stack(columns: Sequence[Rows]) -> Rows:
+    if len(columns) == 1:
+        return columns[0]
+    first = columns[0]
+    try:
+        if isinstance(first, Tensor):
+            return torch.cat(columns)  # type: ignore[arg-type]
+        return {k: _stack([c[k] for c in columns]) for k in first}  # type: ignore[index]
+    except RuntimeError as error:
+        raise NotResident(f"its parts differ in form ({error})") from None

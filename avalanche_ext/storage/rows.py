@@ -1,0 +1,96 @@
+"""Rows: a tensor, or a (nested) mapping of tensors, whose first dimension counts rows.
+
+Inputs of a benchmark are tensors or dictionaries of tensors (tokenised text, several
+sensors). Everything that moves rows goes through these functions, so that both
+forms work everywhere; a plain tensor takes the first branch and pays nothing.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Union
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+
+Rows = Union[Tensor, Mapping[str, "Rows"]]
+
+
+def count(rows: Rows) -> int:
+    """Number of rows.
+
+    :raises ValueError: when the tensors of a mapping disagree, or there are none.
+    """
+    if isinstance(rows, Tensor):
+        return len(rows)
+    lengths = {name: len(leaf) for name, leaf in leaves(rows)}
+    if len(set(lengths.values())) != 1:
+        raise ValueError(
+            f"the inputs of one batch must have one number of rows, got {lengths}: "
+            "give every tensor of the mapping the same first dimension"
+        )
+    return next(iter(lengths.values()))
+
+
+def leaves(rows: Rows, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The tensors with their dotted names, in the mapping's order."""
+    if isinstance(rows, Tensor):
+        yield prefix, rows
+    else:
+        for name, value in rows.items():
+            yield from leaves(value, f"{prefix}.{name}" if prefix else str(name))
+
+
+def each(function: Callable[[Tensor], Tensor], rows: Rows) -> Rows:
+    """The same structure with ``function`` applied to each tensor."""
+    if isinstance(rows, Tensor):
+        return function(rows)
+    return {name: each(function, value) for name, value in rows.items()}
+
+
+def take(rows: Rows, index: Tensor) -> Rows:
+    """The rows at ``index`` (a LongTensor), copied."""
+    if isinstance(rows, Tensor):
+        return rows.index_select(0, index)
+    return {name: take(value, index) for name, value in rows.items()}
+
+
+def part(rows: Rows, start: int, stop: int) -> Rows:
+    """The rows ``start … stop − 1``, as views, in the mapping type that came in."""
+    if isinstance(rows, Tensor):
+        return rows[start:stop]
+    return like(rows, {name: part(value, start, stop) for name, value in rows.items()})
+
+
+def join(first: Rows, second: Rows) -> Rows:
+    """``first`` followed by ``second``, in the mapping type of ``first``.
+
+    :raises ValueError: when dtypes, shapes of a row, or names differ.
+    """
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        if first.dtype is not second.dtype or first.shape[1:] != second.shape[1:]:
+            raise ValueError(
+                f"memory rows of {second.dtype} {tuple(second.shape[1:])} cannot join a "
+                f"batch of {first.dtype} {tuple(first.shape[1:])}: store rows in the form "
+                "that the model takes, or give the transform that makes it"
+            )
+        return torch.cat((first, second))
+    if isinstance(first, Tensor) or isinstance(second, Tensor):
+        raise ValueError(
+            f"memory rows are {type(second).__name__}, the batch is "
+            f"{type(first).__name__}: both must be tensors or mappings of one structure"
+        )
+    if set(first.keys()) != set(second.keys()):
+        raise ValueError(
+            f"memory rows have inputs {sorted(second.keys())}, the batch has "
+            f"{sorted(first.keys())}: one memory serves one input structure"
+        )
+    return like(first, {name: join(first[name], second[name]) for name in first})
+
+
+def like(example: Rows, rows: Mapping[str, Rows]) -> Rows:
+    """``rows`` in the mapping type of ``example``, which may have methods such as ``to``."""
+    if isinstance(example, TensorDictBase):
+        return type(example)(dict(rows), batch_size=[count(rows)])
+    if type(example) is dict:
+        return rows
+    return type(example)(rows)  # type: ignore[call-arg]

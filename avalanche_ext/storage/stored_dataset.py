@@ -1,0 +1,62 @@
+"""The rows of an exemplar table as a data set of Avalanche."""
+
+from typing import Any
+
+from avalanche.benchmarks.utils import (
+    AvalancheDataset,
+    DataAttribute,
+    make_avalanche_dataset,
+)
+from avalanche.benchmarks.utils.data_attribute import TaskLabels
+from torch.utils.data import Dataset
+
+from avalanche_ext.storage.rows import Rows, each
+from avalanche_ext.storage.table import ExemplarTable
+from avalanche_ext.storage.transforms import BatchTransform
+
+
+class _StoredRows(Dataset[Any]):
+    """Items ``(x, y)`` of copied rows.
+
+    :param tensor_targets: whether items give ``y`` as a tensor or as a number: items
+        of one batch must agree.
+    """
+
+    def __init__(
+        self,
+        x: Rows,
+        y: Any,
+        transform: BatchTransform | None,
+        tensor_targets: bool,
+    ) -> None:
+        self.x, self.y, self.transform = x, y, transform
+        self.tensor_targets = tensor_targets
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        x = each(lambda rows: rows[index : index + 1], self.x)
+        if self.transform is not None:
+            x = self.transform(x)
+        y = self.y[index]
+        return each(lambda rows: rows[0], x), y if self.tensor_targets else y.item()
+
+
+def stored_dataset(
+    table: ExemplarTable, transform: BatchTransform | None, tensor_targets: bool
+) -> AvalancheDataset:
+    """A copy of the table's rows: items ``[x, y]``, or ``[x, y, task]`` where stored.
+
+    :param transform: makes the model's input of a row.
+    """
+    if not len(table):
+        return AvalancheDataset([])
+    rows: dict[str, Any] = table.state_dict()["columns"]
+    y = rows["y"].cpu()
+    attributes = [DataAttribute(y.tolist(), "targets")]
+    if "task" in rows:
+        attributes.append(TaskLabels(rows["task"].tolist()))
+    x = each(lambda column: column.cpu(), rows["x"])
+    leaf = _StoredRows(x, y, transform, tensor_targets)
+    return make_avalanche_dataset(leaf, data_attributes=attributes)

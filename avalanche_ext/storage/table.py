@@ -1,0 +1,234 @@
+"""A table of exemplars: rows of fixed capacity with any columns."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+
+from avalanche_ext.storage.rows import Rows, count, leaves
+
+Column = Tensor | TensorDictBase
+
+
+class ExemplarTable:
+    """Rows of a fixed-capacity table; the one place that writes rows.
+
+    Columns are allocated for ``capacity`` rows when the first rows are written, with
+    the dtype and shape they come with, so ``uint8`` stays ``uint8`` and a row costs
+    its raw bytes. The rows held are always ``0 … len(table) − 1``. Policies decide
+    slots; the table only moves rows.
+
+    >>> table = ExemplarTable(capacity=3)
+    >>> table.write(torch.tensor([0, 1]), {"x": torch.zeros(2, 4), "y": torch.tensor([5, 7])})
+    >>> len(table), table.column("y").tolist()
+    (2, [5, 7])
+
+    :param capacity: the largest number of rows.
+    :param device: where the columns live.
+    :param directory: a folder for memory-mapped columns, for tables larger than RAM
+        (one file a column; always on the host).
+    :raises ValueError: for a capacity that is not positive, or a directory together
+        with a device other than the CPU.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        *,
+        device: torch.device | str = "cpu",
+        directory: str | Path | None = None,
+    ) -> None:
+        if capacity < 1:
+            raise ValueError(f"capacity must be at least 1 row, got {capacity}")
+        self.capacity = capacity
+        self.device = torch.device(device)
+        self.directory = None if directory is None else Path(directory)
+        if self.directory is not None and self.device.type != "cpu":
+            raise ValueError(
+                f"a memory-mapped table lives on the host, got device {self.device}: "
+                "leave out the directory or the device"
+            )
+        self._columns: dict[str, Column] = {}
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        return tuple(self._columns)
+
+    @property
+    def bytes_per_row(self) -> int:
+        """Bytes that one row takes, all columns together."""
+        return sum(
+            leaf.element_size() * leaf[:1].numel() for _, leaf in leaves(self._columns)
+        )
+
+    def column(self, name: str) -> Column:
+        """The rows held of one column, as a view: shape ``(len(table), …)``."""
+        if name not in self._columns:
+            raise KeyError(f"no column {name!r}; the columns are {list(self._columns)}")
+        return self._columns[name][: self._length]
+
+    def write(self, slots: Tensor, rows: Mapping[str, Rows]) -> None:
+        """Write ``rows`` at ``slots``.
+
+        :param slots: distinct slots, shape ``(n,)``; those at or above ``len(table)``
+            continue it without a gap.
+        :param rows: one entry a column, ``n`` rows each.
+        :raises ValueError: for a slot out of range or given twice, a gap, or rows whose
+            columns, dtypes or shapes are not those of the table.
+        """
+        length = self._length_after(slots)
+        if count(rows) != len(slots):
+            raise ValueError(f"{count(rows)} rows for {len(slots)} slots")
+        if len(slots) == 0:
+            return
+        if not self._columns:
+            self._columns = {
+                name: self._allocate(name, value) for name, value in rows.items()
+            }
+        self._check(rows)
+        self._length = length
+        _copy(self._columns, slots, rows)
+
+    def gather(self, index: Tensor) -> dict[str, Column]:
+        """Copies of the rows at ``index``, by column.
+
+        Column by column, since indexing them as one object costs several times more.
+        """
+        if index.device != self.device:
+            index = index.to(self.device)
+        return {
+            name: (
+                column.index_select(0, index)
+                if isinstance(column, Tensor)
+                else column[index]
+            )
+            for name, column in self._columns.items()
+        }
+
+    def remove(self, index: Tensor) -> dict[int, int]:
+        """Remove the rows at ``index``; the last rows move into the holes.
+
+        :return: old slot → new slot of the rows that moved.
+        """
+        gone = set(index.tolist())
+        if gone and not 0 <= min(gone) <= max(gone) < self._length:
+            raise ValueError(
+                f"rows {sorted(gone)} are not all among the {self._length} held"
+            )
+        length = self._length - len(gone)
+        movers = [slot for slot in range(length, self._length) if slot not in gone]
+        holes = sorted(slot for slot in gone if slot < length)
+        if movers:
+            rows = self.gather(torch.tensor(movers))
+            _copy(self._columns, torch.tensor(holes), rows)
+        self._length = length
+        return dict(zip(movers, holes, strict=True))
+
+    def resize(self, capacity: int) -> None:
+        """Change the capacity, keeping every row.
+
+        :raises ValueError: when more rows are held than would fit.
+        """
+        if capacity < max(1, self._length):
+            raise ValueError(
+                f"{self._length} rows do not fit a capacity of {capacity}: "
+                "remove rows first"
+            )
+        held = {name: self.column(name).clone() for name in self._columns}
+        self.capacity = capacity
+        self._fill(held)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Capacity and rows, as plain dictionaries and tensors."""
+        return {
+            "capacity": self.capacity,
+            "length": self._length,
+            "columns": {name: _plain(self.column(name)) for name in self._columns},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over the capacity and the rows of ``state``."""
+        self.capacity = int(state["capacity"])
+        self._fill(state["columns"])
+
+    def _fill(self, rows: Mapping[str, Rows]) -> None:
+        self._columns, self._length = {}, 0
+        if rows:
+            self._columns = {n: self._allocate(n, v) for n, v in rows.items()}
+            self._length = count(rows)
+            _copy(self._columns, torch.arange(self._length), rows)
+
+    def _allocate(self, name: str, rows: Rows) -> Column:
+        if not isinstance(rows, Tensor):
+            nested = {k: self._allocate(f"{name}.{k}", v) for k, v in rows.items()}
+            return TensorDict(nested, batch_size=[self.capacity], device=self.device)
+        shape = (self.capacity, *rows.shape[1:])
+        if self.directory is None:
+            return torch.zeros(shape, dtype=rows.dtype, device=self.device)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self.directory / f"{name}.{self.capacity}.bin"
+        for stale in self.directory.glob(f"{name}.*.bin"):
+            stale.unlink()
+        size = torch.Size(shape).numel()
+        mapped = torch.from_file(str(path), shared=True, size=size, dtype=rows.dtype)
+        return mapped.view(shape)
+
+    def _length_after(self, slots: Tensor) -> int:
+        wanted = sorted(slots.tolist())
+        if not wanted:
+            return self._length
+        if wanted[0] < 0 or wanted[-1] >= self.capacity:
+            raise ValueError(
+                f"slots must lie in 0 … {self.capacity - 1} (the capacity is "
+                f"{self.capacity}), got {wanted[0]} … {wanted[-1]}"
+            )
+        if len(set(wanted)) != len(wanted):
+            raise ValueError(f"slots must be distinct, got {wanted}")
+        new = [slot for slot in wanted if slot >= self._length]
+        if new and new != list(range(self._length, self._length + len(new))):
+            raise ValueError(
+                f"new slots must continue the {self._length} rows held without a gap, "
+                f"got {new}"
+            )
+        return self._length + len(new)
+
+    def _check(self, rows: Mapping[str, Rows]) -> None:
+        held = dict(leaves(self._columns))
+        given = dict(leaves(rows))
+        if held.keys() != given.keys():
+            raise ValueError(
+                f"rows have columns {sorted(given)}, the table holds {sorted(held)}: "
+                "one table keeps one structure (task labels always or never)"
+            )
+        for name, column in held.items():
+            row = given[name]
+            if column.dtype is not row.dtype or column.shape[1:] != row.shape[1:]:
+                raise ValueError(
+                    f"column {name!r} holds rows of {column.dtype} "
+                    f"{tuple(column.shape[1:])}, got {row.dtype} {tuple(row.shape[1:])}: "
+                    "one table keeps one form of row"
+                )
+
+
+def _copy(columns: Any, slots: Tensor, rows: Any) -> None:
+    for name, column in columns.items():
+        if isinstance(column, Tensor):
+            column.index_copy_(
+                0, slots.to(column.device), rows[name].to(column.device).detach()
+            )
+        else:
+            _copy(column, slots, rows[name])
+
+
+def _plain(column: Column) -> Rows:
+    if isinstance(column, Tensor):
+        return column.clone()
+    return {name: _plain(value) for name, value in column.items()}
