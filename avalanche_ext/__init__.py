@@ -1,8 +1,22 @@
 """Continual-learning strategies for Avalanche that are correct, fast and explain
-themselves."""
+themselves.
 
-# What is remembered
-# What a strategy does with it
+Remembered: :class:`ExemplarTable`, :class:`MultiStrategyBuffer`,
+:func:`fast_reservoir_sampling`. Done with it: :class:`RehearsalPlugin` and its presets.
+Run: :class:`ResidentDataPlugin`, :class:`LeanEvaluationPlugin`, :class:`ScaleToUnit`,
+:mod:`~avalanche_ext.checkpoint`. Measured: :class:`EvaluationRecord` and the
+``…_metrics`` helpers.
+"""
+
+from avalanche_ext import checkpoint
+from avalanche_ext.metrics import (
+    EvaluationRecord,
+    accuracy_metrics,
+    backward_transfer_metrics,
+    forgetting_metrics,
+    memory_metrics,
+    task_masked_accuracy_metrics,
+)
 from avalanche_ext.plugins import (
     LeanEvaluationPlugin,
     RehearsalPlugin,
@@ -21,14 +35,21 @@ from avalanche_ext.storage import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "EvaluationRecord",
     "ExemplarTable",
     "LeanEvaluationPlugin",
     "MultiStrategyBuffer",
     "RehearsalPlugin",
     "ResidentDataPlugin",
     "ScaleToUnit",
+    "accuracy_metrics",
+    "backward_transfer_metrics",
+    "checkpoint",
     "class_balanced_replay",
     "er_ring",
     "fast_reservoir_sampling",
+    "forgetting_metrics",
+    "memory_metrics",
     "reservoir_replay",
+    "task_masked_accuracy_metrics",
 ]

@@ -1,26 +1,15 @@
-"""EvaluationRecord: who was right, after which training, counted once for all."""
+"""EvaluationRecord: accuracy on each experience after each training experience."""
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
-from torch import Tensor
+from avalanche.benchmarks.scenarios.generic_scenario import MaskedAttributeError
 
-from . import matrix as of_matrix
-from .matrix import Definition, mean_or_none
+import avalanche_ext.metrics.matrix as of_matrix
+from avalanche_ext.metrics.matrix import Definition, mean_or_none
+from avalanche_ext.metrics.tally import Accuracy, Tally
 
-__all__ = ["Accuracy", "EvaluationRecord", "experience_index"]
-
-
-class Accuracy(NamedTuple):
-    """Fractions of the samples that were predicted right.
-
-    ``plain`` takes the arg-max over all outputs, ``task_masked`` among the classes
-    of the evaluated experience alone (None where it was not counted).
-    """
-
-    plain: float
-    task_masked: float | None
+__all__ = ["EvaluationRecord", "experience_index"]
 
 
 @dataclass
@@ -29,19 +18,6 @@ class _Row:
 
     trained: int | None
     cells: dict[str, dict[int, Accuracy]] = field(default_factory=dict)
-
-
-@dataclass
-class _Tally:
-    """Counts of one experience under evaluation; tensors stay on the device."""
-
-    stream: str
-    experience: int
-    total: int = 0
-    right: Tensor | None = None
-    right_masked: Tensor | None = None
-    width: int = -1
-    columns: Tensor | None = None
 
 
 def experience_index(experience: Any) -> int | None:
@@ -55,11 +31,18 @@ def experience_index(experience: Any) -> int | None:
     :return: the index; None where there is none, as for the sub-experiences that
         blend several experiences.
     """
-    view = experience.logging()
-    while hasattr(view, "origin_experience"):
-        if view.origin_experience is None:
-            return None
-        view = view.origin_experience.logging()
+    try:
+        return _index(experience)
+    except MaskedAttributeError:  # evaluation plugins unmask before metrics are called
+        return _index(experience.logging())
+
+
+def _index(view: Any) -> int | None:
+    origin = getattr(view, "origin_experience", view)
+    if origin is None:
+        return None
+    if origin is not view:
+        return experience_index(origin)
     try:
         return int(view.current_experience)
     except AssertionError:  # Avalanche's way to say that it belongs to no stream
@@ -70,8 +53,8 @@ class EvaluationRecord:
     """Accuracy on every evaluated experience after every training experience.
 
     Plugin metrics call it from their callbacks; several may share one record,
-    which then counts every minibatch once. It is a plain object and never emits
-    anything itself: after a run, read its properties.
+    which then counts every minibatch once. It emits nothing itself: read its
+    properties during or after a run. All values are fractions of one.
 
     A *row* stands for a training experience. It begins when training on another
     experience begins; on online streams, all sub-experiences of one experience
@@ -83,7 +66,7 @@ class EvaluationRecord:
     Streams of different names have a matrix each.
 
     Sub-experiences that blend several experiences belong to none of them: a row
-    begins at the first after an evaluation, and forgetting is undefined.
+    begins at the first one after an evaluation, and forgetting is undefined.
 
     >>> record = EvaluationRecord()
     >>> record.accuracy_matrix
@@ -92,9 +75,7 @@ class EvaluationRecord:
     :param stream: name of the stream that the properties speak of, such as
         ``"test"``; by default the one that was evaluated last.
     :param task_masked: whether to count the arg-max among the classes of the
-        evaluated experience too. The classes are the experience's
-        ``classes_in_this_experience``, otherwise those among its data set's
-        targets.
+        evaluated experience too, see :class:`~avalanche_ext.metrics.tally.Tally`.
     """
 
     def __init__(self, *, stream: str | None = None, task_masked: bool = True) -> None:
@@ -110,7 +91,8 @@ class EvaluationRecord:
         self._begin_stream()
 
     def _begin_stream(self) -> None:
-        self._tally: _Tally | None = None
+        self._tally: Tally | None = None
+        self._cell = ("", -1)
         self._iteration = -1
         self._sums = [0, 0, 0]
         self._latest: Accuracy | None = None
@@ -131,97 +113,49 @@ class EvaluationRecord:
         self._begin_stream()
 
     def begin_experience(self, strategy: Any) -> None:
-        """Begin to count an evaluated experience (``before_eval_exp``)."""
+        """Begin to count an evaluated experience (``before_eval_exp``).
+
+        :raises ValueError: if its classes are needed and unknown.
+        """
         view = strategy.experience.logging()
         index = experience_index(view)
-        self._tally = _Tally(
-            stream=view.origin_stream.name,
-            experience=view.current_experience if index is None else index,
-        )
+        index = view.current_experience if index is None else index
+        self._cell = (view.origin_stream.name, index)
+        self._tally = Tally(view, task_masked=self.task_masked)
         self._iteration = -1
         self._latest = None
 
     def update(self, strategy: Any) -> None:
         """Count one minibatch, once however often called (``after_eval_iteration``).
 
-        Reads ``strategy.mb_output`` (rows, classes) and ``strategy.mb_y`` (rows,), or
-        one-hot (rows, classes), and waits for no device.
+        Reads ``strategy.mb_output`` (rows, classes) and ``strategy.mb_y`` (rows,).
 
-        :raises ValueError: if the output is no matrix with a row for each target,
-            or if the classes of the experience are asked for and unknown.
+        :raises ValueError: if the output is no matrix with a row for each target.
         """
         # The clock tells minibatches apart without holding on to their tensors,
         # also for models that write every output into the same tensor.
         iteration = strategy.clock.total_iterations
-        tally = self._tally
-        if iteration == self._iteration or tally is None:
-            return
-        output, target = strategy.mb_output, strategy.mb_y
-        if output.ndim != 2 or len(output) != len(target):
-            raise ValueError(
-                f"accuracy needs an output of shape (rows, classes) and as many "
-                f"targets, not {tuple(output.shape)} and {tuple(target.shape)}"
-            )
-        if target.ndim == 2:
-            target = target.argmax(1)
-        right = torch.count_nonzero(torch.eq(output.argmax(1), target))
-        masked = right
-        if self.task_masked:
-            if output.shape[1] != tally.width:
-                self._choose_columns(tally, output, strategy.experience)
-            columns = tally.columns
-            if columns is not None:
-                best = output.index_select(1, columns).argmax(1)
-                guess = columns.index_select(0, best)
-                masked = torch.count_nonzero(torch.eq(guess, target))
-        if tally.right is None or tally.right_masked is None:
-            # masked may be the same tensor as right: own two, to add in place
-            tally.right, tally.right_masked = right, masked.clone()
-        else:
-            tally.right.add_(right)
-            tally.right_masked.add_(masked)
-        tally.total += len(output)
-        self._iteration = iteration
+        if self._tally is not None and iteration != self._iteration:
+            self._tally.add(strategy.mb_output, strategy.mb_y)
+            self._iteration = iteration
 
     def end_experience(self, strategy: Any) -> None:
         """Read the counts and file them in the matrix (``after_eval_exp``)."""
         tally, self._tally = self._tally, None
-        if tally is None or tally.right is None or tally.right_masked is None:
+        counts = tally.read() if tally is not None else None
+        if tally is None or counts is None:
             return
-        right, masked = torch.stack((tally.right, tally.right_masked)).tolist()
-        self._latest = self._accuracy(right, masked, tally.total)
-        counts = (right, masked, tally.total)
-        self._sums = [a + b for a, b in zip(self._sums, counts, strict=True)]
+        right, masked = counts
+        for k, count in enumerate((right, masked or 0, tally.total)):
+            self._sums[k] += count
+        self._latest = self._accuracy(right, masked or 0, tally.total)
+        stream, experience = self._cell
         row = self._rows[-1] if self._rows else self._untrained
-        row.cells.setdefault(tally.stream, {})[tally.experience] = self._latest
-        self._last_stream = tally.stream
+        row.cells.setdefault(stream, {})[experience] = self._latest
+        self._last_stream = stream
 
     def _accuracy(self, right: int, masked: int, total: int) -> Accuracy:
         return Accuracy(right / total, masked / total if self.task_masked else None)
-
-    def _choose_columns(self, tally: _Tally, output: Tensor, experience: Any) -> None:
-        """Gather the outputs of the experience's classes; None where it is all."""
-        view = experience.logging()
-        classes = getattr(view, "classes_in_this_experience", None)
-        if classes is None:
-            targets = getattr(view.dataset, "targets", None)
-            if targets is None:
-                raise ValueError(
-                    f"the classes of experience {tally.experience} of stream "
-                    f"{tally.stream!r} are unknown: give its data set a 'targets' "
-                    f"attribute, apply with_classes_timeline to the benchmark, or "
-                    f"use EvaluationRecord(task_masked=False)"
-                )
-            classes = targets.uniques if hasattr(targets, "uniques") else targets
-        width = output.shape[1]
-        # a class beyond the outputs cannot be predicted
-        columns = sorted({int(c) for c in classes} & set(range(width)))
-        tally.width = width
-        tally.columns = (
-            torch.tensor(columns, device=output.device)
-            if 0 < len(columns) < width
-            else None
-        )
 
     # What was measured.
 
@@ -242,7 +176,7 @@ class EvaluationRecord:
 
     @property
     def stream_accuracy(self) -> Accuracy | None:
-        """Accuracies over all samples of the last evaluation, samples weighing alike."""
+        """Accuracies over all samples of the last evaluation, all weighing alike."""
         return self._accuracy(*self._sums) if self._sums[2] else None
 
     @property
@@ -258,7 +192,8 @@ class EvaluationRecord:
     @property
     def accuracy_before_training(self) -> list[float | None]:
         """Accuracy on each experience before any training; None where not evaluated."""
-        return self._line(self._untrained, self.stream or self._last_stream, False)
+        stream = self.stream or self._last_stream or ""
+        return _line(self._untrained, stream, self._width(stream))
 
     @property
     def average_accuracy(self) -> float | None:
@@ -278,7 +213,7 @@ class EvaluationRecord:
 
     @property
     def backward_transfer(self) -> float | None:
-        """``mean_{i<T} (a_{T,i} - a_{i,i})`` over the experiences trained before T
+        """``mean_{i<T} (a_{T,i} - a_{i,i})`` over the experiences i trained before T
         (Lopez-Paz & Ranzato 2017)."""
         return mean_or_none(of_matrix.backward_transfer(self.matrix(), self.trained))
 
@@ -289,10 +224,17 @@ class EvaluationRecord:
 
         :param task_masked: whether to read the task-masked accuracies.
         :param stream: the stream's name; by default that of the record.
-        :return: ``[t][i]``, fractions of one; None where not evaluated.
+        :return: ``[t][i]``; None where not evaluated.
+        :raises ValueError: if they are asked for and were not counted.
         """
-        name = stream or self.stream or self._last_stream
-        return [self._line(row, name, task_masked) for row in self._rows]
+        if task_masked and not self.task_masked:
+            raise ValueError(
+                "this record did not count task-masked accuracies "
+                "(task_masked=False): create it with EvaluationRecord()"
+            )
+        name = stream or self.stream or self._last_stream or ""
+        width = self._width(name)
+        return [_line(row, name, width, task_masked) for row in self._rows]
 
     def forgetting_by(
         self, definition: Definition = "max", *, stream: str | None = None
@@ -306,21 +248,16 @@ class EvaluationRecord:
             self.matrix(stream=stream), self.trained, definition
         )
 
-    def column(self, stream: str, experience: int) -> list[float | None]:
-        """``a_{0,i} ... a_{t,i}`` of one experience, without building the matrix."""
-        cells = (row.cells.get(stream, {}).get(experience) for row in self._rows)
-        return [None if cell is None else cell.plain for cell in cells]
+    def forgetting_now(self, definition: Definition = "max") -> float | None:
+        """Forgetting of the experience that was evaluated last, alone."""
+        stream, i = self._cell
+        cells = (row.cells.get(stream, {}).get(i) for row in self._rows)
+        column = [None if cell is None else cell.plain for cell in cells]
+        return of_matrix.experience_forgetting(column, self.trained, i, definition)
 
-    def _line(
-        self, row: _Row, stream: str | None, task_masked: bool
-    ) -> list[float | None]:
-        if stream is None:
-            return []
-        rows = [self._untrained, *self._rows]
-        seen = [i for other in rows for i in other.cells.get(stream, {})]
-        cells = row.cells.get(stream, {})
-        line = [cells.get(i) for i in range(max(seen, default=-1) + 1)]
-        return [None if cell is None else cell[task_masked] for cell in line]
+    def _width(self, stream: str) -> int:
+        rows = (self._untrained, *self._rows)
+        return 1 + max(max(r.cells.get(stream, ()), default=-1) for r in rows)
 
     # Checkpoints.
 
@@ -340,9 +277,19 @@ class EvaluationRecord:
         self._begin_stream()
 
 
+def _line(
+    row: _Row, stream: str, width: int, task_masked: bool = False
+) -> list[float | None]:
+    cells = row.cells.get(stream, {})
+    line: list[float | None] = [None] * width
+    for i, cell in cells.items():
+        line[i] = cell.task_masked if task_masked else cell.plain
+    return line
+
+
 def _to_state(row: _Row) -> dict[str, Any]:
     cells = {
-        stream: {i: list(cell) for i, cell in line.items()}
+        stream: {i: tuple(cell) for i, cell in line.items()}
         for stream, line in row.cells.items()
     }
     return {"trained": row.trained, "cells": cells}

@@ -10,7 +10,7 @@ from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor
 
 from avalanche_ext.storage.buffer import MultiStrategyBuffer
-from avalanche_ext.storage.rows import Rows, count, join
+from avalanche_ext.storage.rows import Rows, join
 from avalanche_ext.storage.transforms import BatchTransform
 
 Feed = Literal["first_epoch", "every_epoch", "experience"]

@@ -66,12 +66,13 @@ class ResidentDataPlugin(SupervisedPlugin[Any]):
             free = torch.cuda.mem_get_info(device)[0]
             if source.bytes <= self._limit(free):
                 return device
-        limit = self._limit(psutil.virtual_memory().available)
-        if source.bytes_needed > limit:
-            raise NotResident(
-                f"it takes {source.bytes_needed / 1e6:.1f} MB and {limit / 1e6:.1f} MB "
-                "may be used"
-            )
+        needed = source.bytes_needed
+        if needed:
+            limit = self._limit(psutil.virtual_memory().available)
+            if needed > limit:
+                raise NotResident(
+                    f"it takes {needed / 1e6:.1f} MB and {limit / 1e6:.1f} MB may be used"
+                )
         return torch.device("cpu")
 
     def _limit(self, free: int) -> int:

@@ -47,11 +47,15 @@ class Admission(ABC):
         """The ``n`` slots to empty when the memory must shrink."""
 
     def surplus(self, groups: Sequence[int], capacity: int) -> list[int]:
-        """Slots to empty before a batch of ``groups`` is admitted."""
+        """Slots to empty before a batch of ``groups`` is admitted to ``capacity`` rows.
+
+        :raises ValueError: when the capacity cannot serve the groups; nothing changed.
+        """
         return []
 
     def forget(self, slots: Iterable[int], moves: Mapping[int, int]) -> None:
         """Rows left ``slots``, and then others moved (old slot → new slot)."""
+        return None
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -143,14 +147,17 @@ class _Grouped(Admission):
     def __init__(self) -> None:
         self._slots: dict[int, deque[int]] = {}
 
-    def _enter(self, groups: Iterable[int], capacity: int) -> None:
-        for group in groups:
-            self._slots.setdefault(group, deque())
-        if len(self._slots) > capacity:
+    def surplus(self, groups: Sequence[int], capacity: int) -> list[int]:
+        new = dict.fromkeys(group for group in groups if group not in self._slots)
+        classes = len(self._slots) + len(new)
+        if classes > capacity:
             raise ValueError(
-                f"a memory of {capacity} rows cannot balance {len(self._slots)} "
-                f"classes: give it at least {len(self._slots)} rows"
+                f"a memory of {capacity} rows cannot balance {classes} classes: give it "
+                f"at least {classes} rows"
             )
+        for group in new:
+            self._slots[group] = deque()
+        return []
 
     def _largest(self) -> list[int]:
         most = max(len(slots) for slots in self._slots.values())
@@ -200,7 +207,7 @@ class Ring(_Grouped):
 
     def surplus(self, groups: Sequence[int], capacity: int) -> list[int]:
         before = len(self._slots), self._capacity
-        self._enter(groups, capacity)
+        super().surplus(groups, capacity)
         self._capacity = capacity
         if before == (len(self._slots), capacity):
             return []
@@ -218,7 +225,6 @@ class Ring(_Grouped):
         capacity: int,
         generator: torch.Generator,
     ) -> Slots:
-        self._enter(groups, capacity)
         quotas = self._quotas(capacity)
         slots: Slots = {}
         for position, group in enumerate(groups):
@@ -232,8 +238,9 @@ class Ring(_Grouped):
         return slots
 
     def victims(self, n: int, stored: int, generator: torch.Generator) -> list[int]:
-        left = {group: deque(held) for group, held in self._slots.items()}
-        return [max(left.values(), key=len).popleft() for _ in range(n)]
+        # Of equally large classes the one met last: the first hold the remainder.
+        left = [deque(held) for held in reversed(self._slots.values())]
+        return [max(left, key=len).popleft() for _ in range(n)]
 
 
 class ClassBalanced(_Grouped):
@@ -243,7 +250,8 @@ class ClassBalanced(_Grouped):
     largest replaces a random row of a largest class; a row of a class that is or was
     the largest is kept with probability ``m_c / n_c`` (``m_c`` rows stored, ``n_c``
     seen, itself included) in place of a random row of its class. The rows of a class
-    are a uniform sample of those seen.
+    are a uniform sample of those seen. What counts as largest counts from when the
+    memory is full.
 
     A. Chrysakis and M.-F. Moens, Online continual learning from imbalanced data,
     ICML 2020, Algorithm 1.
@@ -261,7 +269,6 @@ class ClassBalanced(_Grouped):
         capacity: int,
         generator: torch.Generator,
     ) -> Slots:
-        self._enter(groups, capacity)
         draws = torch.rand(len(groups), 3, generator=generator, dtype=torch.float64)
         slots: Slots = {}
         for position, (group, chances) in enumerate(

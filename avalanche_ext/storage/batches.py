@@ -100,9 +100,9 @@ class IndexOrder:
 
     def irregular(self) -> Iterator[Tensor]:
         """The positions of one batch after the other, as the loader's sampler says."""
-        _draw_seed()
         loader = self._loader
         if isinstance(loader, MultiDatasetDataLoader):
+            _draw_seed(loader.loader_kwargs.get("generator"))
             batches: Any = MultiDatasetSampler(
                 loader.datasets,
                 loader._create_samplers(
@@ -116,13 +116,15 @@ class IndexOrder:
                 never_ending=loader.never_ending,
             )
         else:
+            _draw_seed(loader.generator)
             batches = loader.batch_sampler
         for batch in batches:
             yield torch.as_tensor(batch)
 
 
-def _draw_seed() -> int:
-    return int(torch.empty((), dtype=torch.int64).random_().item())
+def _draw_seed(generator: torch.Generator | None = None) -> int:
+    """What a ``DataLoader`` draws for its workers, and a ``RandomSampler`` for itself."""
+    return int(torch.empty((), dtype=torch.int64).random_(generator=generator).item())
 
 
 class ResidentLoader:

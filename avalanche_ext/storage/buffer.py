@@ -1,6 +1,6 @@
 """The rehearsal memory: what to keep and what to replay, as one storage policy."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,8 @@ from avalanche_ext.storage.table import ExemplarTable
 from avalanche_ext.storage.transforms import BatchTransform
 
 SAMPLINGS = ("uniform",)
+
+_FACTS = ("arrival", "uses")  # columns that the memory adds to each row
 
 _KEYS_AHEAD = 2**16  # random numbers drawn ahead for coming draws
 
@@ -66,8 +68,7 @@ class MultiStrategyBuffer(ExemplarsBuffer):
         directory: str | Path | None = None,
         seed: int | None = None,
     ) -> None:
-        if max_size < 1:
-            raise ValueError(f"max_size must be at least 1 row, got {max_size}")
+        _check_size(max_size)
         super().__init__(max_size)
         _check_sampling(sampling)
         self.admission = admission
@@ -125,13 +126,15 @@ class MultiStrategyBuffer(ExemplarsBuffer):
         if task is not None:
             batch["task"] = task
         if columns:
-            batch = {**columns, **batch}
+            _check_columns(columns)
+            batch.update(columns)
         lengths = {name: count(column) for name, column in batch.items()}
         if set(lengths.values()) != {n}:
             raise ValueError(
                 f"a batch needs one number of rows, got {lengths}: give every column "
                 "one row for each target"
             )
+        self.table.check(batch, without=_FACTS)
         slots = self._admit(y, n)
         if slots:
             position = torch.tensor(list(slots.values()))
@@ -144,7 +147,7 @@ class MultiStrategyBuffer(ExemplarsBuffer):
         """Decide on the next ``n`` rows; ``y`` is read by admissions by class only."""
         if self._policy.needs_groups:
             assert y is not None
-            groups = y.tolist()
+            groups: Sequence[int] = y.tolist()
             self._discard(self._policy.surplus(groups, self.max_size))
         else:
             groups = range(n)
@@ -179,13 +182,13 @@ class MultiStrategyBuffer(ExemplarsBuffer):
         """Change the capacity; rows that no longer fit leave as by :meth:`evict`.
 
         :param strategy: Avalanche's trainer, not used.
+        :raises ValueError: for a size below 1, or below the number of classes for an
+            admission by class.
         """
-        if new_size < 1:
-            raise ValueError(f"max_size must be at least 1 row, got {new_size}")
-        excess = len(self) - new_size
-        if excess > 0:
-            self.evict(excess)
+        _check_size(new_size)
         self._discard(self._policy.surplus([], new_size))
+        if len(self) > new_size:
+            self.evict(len(self) - new_size)
         self.table.resize(new_size)
         self.max_size = new_size
 
@@ -263,13 +266,14 @@ class MultiStrategyBuffer(ExemplarsBuffer):
 
     def class_counts(self) -> dict[int, int]:
         """Rows stored of each class, by class."""
-        classes, counts = self._fact("y").unique(return_counts=True)
+        classes, counts = torch.unique(self._fact("y"), return_counts=True)
         return dict(zip(classes.tolist(), counts.tolist(), strict=True))
 
     def _fact(self, name: str) -> Tensor:
         if not len(self.table):
             return torch.zeros(0, dtype=torch.long)
-        return self.table.column(name).clone()
+        facts: Tensor = self.table.column(name).clone()
+        return facts
 
     # As a storage policy of Avalanche
 
@@ -334,8 +338,23 @@ class MultiStrategyBuffer(ExemplarsBuffer):
         self._admitting.set_state(state["admitting"])
         self._drawing.set_state(state["drawing"])
         self._ahead = list(state["ahead"].unbind()) if len(state["ahead"]) else []
-        self._ahead_of = tuple(state["ahead_of"])  # type: ignore[assignment]
+        self._ahead_of = tuple(state["ahead_of"])
         self._used = []
+
+
+def _check_size(max_size: int) -> None:
+    if not isinstance(max_size, int) or max_size < 1:
+        raise ValueError(
+            f"max_size must be a whole number of rows, at least 1, got {max_size!r}"
+        )
+
+
+def _check_columns(columns: Mapping[str, Rows]) -> None:
+    reserved = {"x", "y", "task", *_FACTS} & set(columns)
+    if reserved:
+        raise ValueError(
+            f"the columns {sorted(reserved)} are the memory's own: name yours otherwise"
+        )
 
 
 def _check_sampling(name: str) -> None:

@@ -69,7 +69,7 @@ class LeafStore:
             return
         if index is None:
             index = torch.arange(len(self._present))
-        missing = index[~self._present[index]].unique()
+        missing = torch.unique(index[~self._present[index]])
         if not len(missing):
             return
         for block in missing.split(1024):
@@ -193,10 +193,10 @@ class RowSource:
         for leaf, index, x, y in _segments(flat, None, group, (), ()):
             store, pipeline = stores.store(leaf, x, y)
             self._segments.append((store, index))
-            pipelines.append((tuple(map(id, x)), pipeline))
+            pipelines.append((x, pipeline))
         if not pipelines:
             raise NotResident("it is empty")
-        if len({steps for steps, _ in pipelines}) > 1:
+        if any(steps != pipelines[0][0] for steps, _ in pipelines):
             raise NotResident("its parts have different transforms")
         self.transform: BatchTransform | None = pipelines[0][1].batch
         """What makes the model's input of raw ``x`` rows; ``None``: they are it."""

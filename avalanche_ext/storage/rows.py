@@ -6,13 +6,13 @@ forms work everywhere; a plain tensor takes the first branch and pays nothing.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Union
+from typing import Any, TypeAlias, Union
 
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-Rows = Union[Tensor, Mapping[str, "Rows"]]
+Rows: TypeAlias = Union[Tensor, Mapping[str, "Rows"]]  # noqa: UP007 (a forward name)
 
 
 def count(rows: Rows) -> int:
@@ -84,13 +84,17 @@ def join(first: Rows, second: Rows) -> Rows:
             f"memory rows have inputs {sorted(second.keys())}, the batch has "
             f"{sorted(first.keys())}: one memory serves one input structure"
         )
-    return like(first, {name: join(first[name], second[name]) for name in first})
+    names = list(first.keys())  # a TensorDict itself iterates over rows
+    return like(first, {name: join(first[name], second[name]) for name in names})
 
 
 def like(example: Rows, rows: Mapping[str, Rows]) -> Rows:
     """``rows`` in the mapping type of ``example``, which may have methods such as ``to``."""
-    if isinstance(example, TensorDictBase):
-        return type(example)(dict(rows), batch_size=[count(rows)])
     if type(example) is dict:
         return rows
-    return type(example)(rows)  # type: ignore[call-arg]
+    make: Any = type(example)
+    if isinstance(example, TensorDictBase):
+        made: Rows = make(dict(rows), batch_size=[count(rows)])
+    else:
+        made = make(rows)
+    return made

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tensordict import TensorDict, TensorDictBase
+from tensordict import TensorDict
 from torch import Tensor
 
 from avalanche_ext.storage.rows import Rows, count, leaves
 
-Column = Tensor | TensorDictBase
+Column = Any  # a tensor, or a TensorDict where the input is nested
 
 
 class ExemplarTable:
@@ -89,13 +89,37 @@ class ExemplarTable:
             raise ValueError(f"{count(rows)} rows for {len(slots)} slots")
         if len(slots) == 0:
             return
+        self.check(rows)
         if not self._columns:
             self._columns = {
                 name: self._allocate(name, value) for name, value in rows.items()
             }
-        self._check(rows)
         self._length = length
         _copy(self._columns, slots, rows)
+
+    def check(self, rows: Mapping[str, Rows], *, without: tuple[str, ...] = ()) -> None:
+        """Whether ``rows`` have the form of those held; anything may be the first.
+
+        :param without: columns that ``rows`` need not have.
+        :raises ValueError: naming the column that differs.
+        """
+        if not self._columns:
+            return
+        held = {k: v for k, v in leaves(self._columns) if k not in without}
+        given = dict(leaves(rows))
+        if held.keys() != given.keys():
+            raise ValueError(
+                f"rows have columns {sorted(given)}, the table holds {sorted(held)}: "
+                "one table keeps one structure (task labels always or never)"
+            )
+        for name, column in held.items():
+            row = given[name]
+            if column.dtype is not row.dtype or column.shape[1:] != row.shape[1:]:
+                raise ValueError(
+                    f"column {name!r} holds rows of {column.dtype} "
+                    f"{tuple(column.shape[1:])}, got {row.dtype} {tuple(row.shape[1:])}: "
+                    "one table keeps one form of row"
+                )
 
     def gather(self, index: Tensor) -> dict[str, Column]:
         """Copies of the rows at ``index``, by column.
@@ -200,23 +224,6 @@ class ExemplarTable:
             )
         return self._length + len(new)
 
-    def _check(self, rows: Mapping[str, Rows]) -> None:
-        held = dict(leaves(self._columns))
-        given = dict(leaves(rows))
-        if held.keys() != given.keys():
-            raise ValueError(
-                f"rows have columns {sorted(given)}, the table holds {sorted(held)}: "
-                "one table keeps one structure (task labels always or never)"
-            )
-        for name, column in held.items():
-            row = given[name]
-            if column.dtype is not row.dtype or column.shape[1:] != row.shape[1:]:
-                raise ValueError(
-                    f"column {name!r} holds rows of {column.dtype} "
-                    f"{tuple(column.shape[1:])}, got {row.dtype} {tuple(row.shape[1:])}: "
-                    "one table keeps one form of row"
-                )
-
 
 def _copy(columns: Any, slots: Tensor, rows: Any) -> None:
     for name, column in columns.items():
@@ -230,5 +237,5 @@ def _copy(columns: Any, slots: Tensor, rows: Any) -> None:
 
 def _plain(column: Column) -> Rows:
     if isinstance(column, Tensor):
-        return column.clone()
+        return column.detach().clone()
     return {name: _plain(value) for name, value in column.items()}

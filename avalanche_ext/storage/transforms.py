@@ -13,7 +13,7 @@ Three answers, by inspection of each step:
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -30,30 +30,31 @@ BatchTransform = Callable[[Rows], Rows]
 
 _BATCHED = (v1.Normalize, v1.ConvertImageDtype, v2.Normalize, v2.ToDtype)
 _IMAGE_TO_TENSOR = (v1.PILToTensor, v2.PILToTensor, v2.ToImage)
+_TO_TENSOR = (v1.ToTensor, v2.ToTensor)
+_ON_IMAGES = (v1.Resize, v1.CenterCrop, v1.Pad, v1.Grayscale)
+_ON_IMAGES_V2 = (v2.Resize, v2.CenterCrop, v2.Pad, v2.Grayscale)
 _DETERMINISTIC = (
-    (v1.Resize, v1.CenterCrop, v1.Pad, v1.Grayscale)
-    + (v2.Resize, v2.CenterCrop, v2.Pad, v2.Grayscale)
-    + (v1.ToTensor, v2.ToTensor, *_IMAGE_TO_TENSOR, *_BATCHED)
+    *_ON_IMAGES,
+    *_ON_IMAGES_V2,
+    *_TO_TENSOR,
+    *_IMAGE_TO_TENSOR,
+    *_BATCHED,
 )
 _IMAGE_MODES = ("L", "RGB", "RGBA")
 
 
+@dataclass(frozen=True)
 class ScaleToUnit:
     """``x / maximum`` as float32, of a sample or of a batch.
 
     :param maximum: the largest value of the integer data, 255 for 8-bit images.
     """
 
-    batched = True
-
-    def __init__(self, maximum: float = 255) -> None:
-        self.maximum = maximum
+    maximum: float = 255
+    batched: ClassVar[bool] = True
 
     def __call__(self, x: Tensor) -> Tensor:
         return x.div(self.maximum)
-
-    def __repr__(self) -> str:
-        return f"ScaleToUnit(maximum={self.maximum:g})"
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def plan(steps: Sequence[Callable[[Any], Any]], sample: Any) -> Pipeline:
     flat = _flat(steps)
     if not all(_repeats(step) for step in flat):
         return Pipeline((), PerSample(tuple(flat), image_mode(sample)), False)
-    split, forms = 0, []
+    split = 0
+    forms: list[Callable[[Any], Any]] = []
     for position, step in enumerate(flat):
         form = _batch_form(step, image_mode(sample) is not None)
         if form is None:
@@ -166,7 +168,7 @@ def _repeats(step: Any) -> bool:
 
 def _batch_form(step: Any, image: bool) -> Callable[[Any], Any] | None:
     if image:
-        if type(step) in (v1.ToTensor, v2.ToTensor):
+        if type(step) in _TO_TENSOR:
             return ScaleToUnit()
         return _same if type(step) in _IMAGE_TO_TENSOR else None
     if type(step) in _BATCHED or getattr(step, "batched", False):

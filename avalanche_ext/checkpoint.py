@@ -1,0 +1,115 @@
+"""Save and load a whole run between experiences.
+
+Avalanche pickles the strategy: model, optimizer, plugins with their state, metrics
+and the random generators. Its ``save_checkpoint`` fails with current torch for every
+strategy, because ``torch.optim`` removes its submodules from its namespace, so that
+``dill`` no longer finds optimizer classes by name and tries to pickle their code.
+:func:`save` puts the submodules back while it pickles, and takes them away again.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dill
+import torch
+from avalanche.checkpointing import maybe_load_checkpoint
+from avalanche.training.determinism.rng_manager import RNGManager
+
+
+def save(
+    strategy: Any, path: str | Path, *, next_experience: int | None = None
+) -> None:
+    """Save ``strategy`` and the global random generators to ``path``.
+
+    Call it between experiences, not from a plugin. The file is complete or absent: it
+    is written beside ``path`` and renamed. Upstream's ``maybe_load_checkpoint`` reads
+    it too.
+
+    :param next_experience: what :func:`load` returns as the experience to go on with;
+        by default the number of experiences trained (on an online stream, of
+        sub-experiences).
+    :raises RuntimeError: inside ``train`` or ``eval``.
+    """
+    if strategy.experience is not None:
+        raise RuntimeError(
+            f"{type(strategy).__name__} is at work on experience "
+            f"{strategy.experience.current_experience}: save after train() or eval() "
+            "has returned"
+        )
+    if next_experience is None:
+        next_experience = strategy.clock.train_exp_counter
+    content = {
+        "strategy": strategy,
+        "rng_manager": RNGManager,
+        "exp_counter": next_experience,
+    }
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with _optimizer_modules():
+            torch.save(content, unfinished, pickle_module=dill)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def load(
+    strategy: Any,
+    path: str | Path,
+    *,
+    map_location: Any = None,
+    missing_ok: bool = False,
+) -> tuple[Any, int]:
+    """Take over a saved strategy's state, and the random generators' state.
+
+    ``strategy`` must have been made as the saved one was; its attributes (model,
+    optimizer, plugins, evaluator) are replaced by the loaded ones, so reach them
+    through the strategy from here on.
+
+    >>> strategy, start = load(strategy, "run.ckpt", missing_ok=True)  # doctest: +SKIP
+    >>> for experience in benchmark.train_stream[start:]:              # doctest: +SKIP
+    ...     strategy.train(experience)
+    ...     save(strategy, "run.ckpt")
+
+    :param map_location: as for ``torch.load``.
+    :param missing_ok: without a file return ``(strategy, 0)``, for scripts that resume.
+    :return: the strategy and the experience to go on with.
+    :raises FileNotFoundError: without a file.
+    """
+    path = Path(path)
+    if not path.exists():
+        if missing_ok:
+            return strategy, 0
+        raise FileNotFoundError(
+            f"no checkpoint at {path}: save one first, or give missing_ok=True to start "
+            "from the first experience"
+        )
+    with _optimizer_modules():
+        loaded: tuple[Any, int] = maybe_load_checkpoint(
+            strategy, path, map_location=map_location
+        )
+    return loaded
+
+
+@contextmanager
+def _optimizer_modules() -> Iterator[None]:
+    """``torch.optim.adam`` and its like, where their classes say they are defined."""
+    missing = {
+        name.rpartition(".")[2]: module
+        for name, module in sys.modules.items()
+        if name.startswith("torch.optim.")
+        and name.count(".") == 2
+        and not hasattr(torch.optim, name.rpartition(".")[2])
+    }
+    for name, module in missing.items():
+        setattr(torch.optim, name, module)
+    try:
+        yield
+    finally:
+        for name in missing:
+            delattr(torch.optim, name)

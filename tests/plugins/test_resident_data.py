@@ -1,0 +1,141 @@
+"""avalanche_ext/plugins/resident_data.py: the same training, without the loaders."""
+
+import warnings
+
+import pytest
+import torch
+from avalanche.benchmarks.scenarios.online import split_online_stream
+from avalanche.training.plugins import SupervisedPlugin
+from avalanche.training.supervised import Naive
+from torch import nn
+
+from avalanche_ext import (
+    LeanEvaluationPlugin,
+    ResidentDataPlugin,
+    class_balanced_replay,
+    reservoir_replay,
+)
+from avalanche_ext.storage.batches import ResidentLoader
+
+
+class Watch(SupervisedPlugin):
+    """Notes the loaders and the rows seen."""
+
+    def __init__(self):
+        super().__init__()
+        self.loaders, self.rows = set(), []
+
+    def before_training_epoch(self, strategy, **kwargs):
+        self.loaders.add(type(strategy.dataloader))
+
+    def before_eval_iteration(self, strategy, **kwargs):
+        self.loaders.add(type(strategy.dataloader))
+        self.rows.append(strategy.mb_x.sum().item())
+
+    def before_forward(self, strategy, **kwargs):
+        self.rows.append(strategy.mb_x.sum().item())
+
+
+def run(benchmark, resident, plugins=(), online=False, epochs=2, **options):
+    torch.manual_seed(3)
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 12), nn.ReLU(), nn.Dropout(0.3), nn.Linear(12, 8)
+    )
+    watch = Watch()
+    strategy = Naive(
+        model=model,
+        optimizer=torch.optim.SGD(model.parameters(), 0.05),
+        criterion=nn.CrossEntropyLoss(),
+        train_mb_size=7,
+        eval_mb_size=9,
+        train_epochs=epochs,
+        plugins=[
+            *plugins,
+            watch,
+            *([ResidentDataPlugin(**options)] if resident else []),
+        ],
+        evaluator=LeanEvaluationPlugin(),
+    )
+    for experience in benchmark.train_stream:
+        stream = split_online_stream([experience], 11, seed=1) if online else experience
+        strategy.train(stream, eval_streams=[])
+        strategy.eval(benchmark.test_stream)
+    return strategy, watch
+
+
+@pytest.mark.parametrize("tasks", [False, True])
+@pytest.mark.parametrize("online", [False, True])
+@pytest.mark.parametrize("scale", [False, True])
+def test_bit_for_bit_the_training_of_avalanches_loader(
+    class_stream, tasks, online, scale
+):
+    benchmark = class_stream(tasks=tasks, scale=scale)
+    one, seen = run(benchmark, False, online=online)
+    other, resident = run(benchmark, True, online=online)
+    assert resident.loaders == {ResidentLoader}
+    assert ResidentLoader not in seen.loaders
+    assert seen.rows == resident.rows
+    for a, b in zip(one.model.parameters(), other.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("preset", [reservoir_replay, class_balanced_replay])
+@pytest.mark.parametrize("tasks", [False, True])
+def test_replay_of_raw_rows_equals_replay_of_transformed_ones(
+    class_stream, preset, tasks
+):
+    benchmark = class_stream(tasks=tasks)
+    plain, resident = preset(30, batch_size_mem=5, seed=0), preset(
+        30, batch_size_mem=5, seed=0
+    )
+    one, _ = run(benchmark, False, [plain])
+    other, _ = run(benchmark, True, [resident])
+    assert plain.buffer.table.column("x").dtype == torch.float32
+    assert resident.buffer.table.column("x").dtype == torch.uint8
+    for a, b in zip(one.model.parameters(), other.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_nothing_grows_with_the_sub_experiences(class_stream):
+    strategy, _ = run(
+        class_stream(rows=200, experiences=2), True, online=True, epochs=1
+    )
+    plugin = strategy.plugins[-4]
+    assert isinstance(plugin, ResidentDataPlugin)
+    assert len(plugin._stores._sources) <= 64
+    assert len(plugin._stores._stores) <= 4
+
+
+def test_what_does_not_fit_is_left_alone_with_one_message(class_stream):
+    benchmark = class_stream().train_stream
+    whole = benchmark[0].dataset.concat(benchmark[1].dataset)
+    experience = benchmark[0]
+    experience._dataset = whole  # two leaves: they would have to be copied together
+    with pytest.warns(
+        UserWarning,
+        match=r"training data stay with Avalanche's loader: it takes 0.0 MB",
+    ) as caught:
+        _, watch = run(
+            type("B", (), {"train_stream": [experience] * 2, "test_stream": []}),
+            True,
+            max_bytes=10,
+        )
+    assert len([w for w in caught if "stay with" in str(w.message)]) == 1
+    assert ResidentLoader not in watch.loaders
+
+
+def test_another_loader_is_left_alone_with_a_message(class_stream):
+    class Own(SupervisedPlugin):
+        def before_training_exp(self, strategy, **kwargs):
+            strategy.dataloader = [
+                [x[None], y[None]] for x, y in strategy.adapted_dataset
+            ]
+
+    with pytest.warns(UserWarning, match="its loader is a list"):
+        run(class_stream(experiences=1), True, [Own()])
+
+
+def test_no_message_where_nothing_is_wrong(class_stream):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(class_stream(), True)
