@@ -10,7 +10,7 @@ import math
 import random
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -31,7 +31,7 @@ class Admission(ABC):
     @abstractmethod
     def admit(
         self,
-        groups: Sequence[int],
+        groups: Sequence[Hashable],
         stored: int,
         capacity: int,
         generator: torch.Generator,
@@ -46,7 +46,7 @@ class Admission(ABC):
     def victims(self, n: int, stored: int, generator: torch.Generator) -> list[int]:
         """The ``n`` slots to empty when the memory must shrink."""
 
-    def surplus(self, groups: Sequence[int], capacity: int) -> list[int]:
+    def surplus(self, groups: Sequence[Hashable], capacity: int) -> list[int]:
         """Slots to empty before a batch of ``groups`` is admitted to ``capacity`` rows.
 
         :raises ValueError: when the capacity cannot serve the groups; nothing changed.
@@ -91,7 +91,7 @@ class Reservoir(Admission):
 
     def admit(
         self,
-        groups: Sequence[int],
+        groups: Sequence[Hashable],
         stored: int,
         capacity: int,
         generator: torch.Generator,
@@ -145,9 +145,9 @@ class _Grouped(Admission):
     """Keeps the slots of each group, in the order in which they were filled."""
 
     def __init__(self) -> None:
-        self._slots: dict[int, deque[int]] = {}
+        self._slots: dict[Hashable, deque[int]] = {}
 
-    def surplus(self, groups: Sequence[int], capacity: int) -> list[int]:
+    def surplus(self, groups: Sequence[Hashable], capacity: int) -> list[int]:
         new = dict.fromkeys(group for group in groups if group not in self._slots)
         classes = len(self._slots) + len(new)
         if classes > capacity:
@@ -159,7 +159,7 @@ class _Grouped(Admission):
             self._slots[group] = deque()
         return []
 
-    def _largest(self) -> list[int]:
+    def _largest(self) -> list[Hashable]:
         most = max(len(slots) for slots in self._slots.values())
         return [group for group, slots in self._slots.items() if len(slots) == most]
 
@@ -197,7 +197,7 @@ class Ring(_Grouped):
         self.per_class = per_class
         self._capacity = 0
 
-    def _quotas(self, capacity: int) -> dict[int, int]:
+    def _quotas(self, capacity: int) -> dict[Hashable, int]:
         classes = len(self._slots)
         most = capacity if self.per_class is None else self.per_class
         return {
@@ -205,7 +205,7 @@ class Ring(_Grouped):
             for rank, group in enumerate(self._slots)
         }
 
-    def surplus(self, groups: Sequence[int], capacity: int) -> list[int]:
+    def surplus(self, groups: Sequence[Hashable], capacity: int) -> list[int]:
         before = len(self._slots), self._capacity
         super().surplus(groups, capacity)
         self._capacity = capacity
@@ -220,7 +220,7 @@ class Ring(_Grouped):
 
     def admit(
         self,
-        groups: Sequence[int],
+        groups: Sequence[Hashable],
         stored: int,
         capacity: int,
         generator: torch.Generator,
@@ -259,12 +259,12 @@ class ClassBalanced(_Grouped):
 
     def __init__(self) -> None:
         super().__init__()
-        self._seen: dict[int, int] = {}
-        self._full: set[int] = set()
+        self._seen: dict[Hashable, int] = {}
+        self._full: set[Hashable] = set()
 
     def admit(
         self,
-        groups: Sequence[int],
+        groups: Sequence[Hashable],
         stored: int,
         capacity: int,
         generator: torch.Generator,
@@ -306,7 +306,7 @@ class ClassBalanced(_Grouped):
         return {
             **super().state_dict(),
             "seen": dict(self._seen),
-            "full": sorted(self._full),
+            "full": [group for group in self._slots if group in self._full],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

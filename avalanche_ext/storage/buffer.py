@@ -1,6 +1,6 @@
 """The rehearsal memory: what to keep and what to replay, as one storage policy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,7 +48,8 @@ class MultiStrategyBuffer(ExemplarsBuffer):
 
     :param max_size: the largest number of rows.
     :param admission: what to keep: ``"reservoir"``, ``"ring"`` or ``"class_balanced"``
-        (see :mod:`avalanche_ext.storage.admission` for each definition).
+        (see :mod:`avalanche_ext.storage.admission` for each definition). Where task
+        labels are given, a class is a label of a task.
     :param sampling: what to replay: ``"uniform"``, without replacement.
     :param per_class: rows a class, for ``"ring"``; ``None`` shares ``max_size``.
     :param device: where rows live; ``None`` is the host.
@@ -135,7 +136,7 @@ class MultiStrategyBuffer(ExemplarsBuffer):
                 "one row for each target"
             )
         self.table.check(batch, without=_FACTS)
-        slots = self._admit(y, n)
+        slots = self._admit(n, y, task)
         if slots:
             position = torch.tensor(list(slots.values()))
             index = position if y.device.type == "cpu" else position.to(y.device)
@@ -143,14 +144,15 @@ class MultiStrategyBuffer(ExemplarsBuffer):
             self._store(slots, rows, position, first=self.seen - n)
         return slots
 
-    def _admit(self, y: Tensor | None, n: int) -> dict[int, int]:
-        """Decide on the next ``n`` rows; ``y`` is read by admissions by class only."""
+    def _admit(self, n: int, y: Tensor | None, task: Tensor | None) -> dict[int, int]:
+        """Decide on the next ``n`` rows; labels are read by admissions by class only."""
+        groups: Sequence[Hashable] = range(n)
         if self._policy.needs_groups:
             assert y is not None
-            groups: Sequence[int] = y.tolist()
+            groups = y.tolist()
+            if task is not None:
+                groups = list(zip(task.tolist(), groups, strict=True))
             self._discard(self._policy.surplus(groups, self.max_size))
-        else:
-            groups = range(n)
         slots = self._policy.admit(
             groups, len(self.table), self.max_size, self._admitting
         )
@@ -289,8 +291,12 @@ class MultiStrategyBuffer(ExemplarsBuffer):
         known (see :class:`~avalanche_ext.storage.resident.RowSource`).
         """
         source = RowSource(exp.dataset.train())
-        y = source.targets if self._policy.needs_groups else None
-        slots = self._admit(y, len(source))
+        by_class = self._policy.needs_groups
+        slots = self._admit(
+            len(source),
+            source.targets if by_class else None,
+            source.tasks if by_class else None,
+        )
         if slots:
             position = torch.tensor(list(slots.values()))
             rows = dict(zip(("x", "y"), columns := source.read(position), strict=False))

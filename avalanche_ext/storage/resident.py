@@ -241,6 +241,14 @@ class RowSource:
         return targets
 
     @property
+    def tasks(self) -> Tensor | None:
+        """The task label of each row, where items have one."""
+        attribute = getattr(self._dataset, "targets_task_labels", None)
+        if attribute is None or not attribute.use_in_getitem:
+            return None
+        return _attribute_column(attribute)
+
+    @property
     def tensor_targets(self) -> bool:
         """Whether items give their target as a tensor rather than a number."""
         return isinstance(self._segments[0][0].leaf[0][1], Tensor)

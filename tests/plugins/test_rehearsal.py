@@ -2,13 +2,16 @@
 
 import pytest
 import torch
+from avalanche.benchmarks.scenarios.dataset_scenario import DatasetExperience
 from avalanche.benchmarks.scenarios.online import split_online_stream
+from avalanche.benchmarks.utils import DataAttribute, make_avalanche_dataset
+from avalanche.benchmarks.utils.data_attribute import TaskLabels
 from avalanche.evaluation.metrics import accuracy_metrics
 from avalanche.models import IncrementalClassifier
 from avalanche.training.plugins import SupervisedPlugin
 from avalanche.training.supervised import Naive
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from avalanche_ext import (
     LeanEvaluationPlugin,
@@ -320,3 +323,23 @@ def test_a_template_without_the_callbacks_is_named(class_stream):
     )
     with pytest.warns(UserWarning, match="Bare never calls before_forward"):
         trained.train(class_stream().train_stream[0], eval_streams=[])
+
+
+@pytest.mark.parametrize("preset", [er_ring, class_balanced_replay])
+@pytest.mark.parametrize("feed", ["first_epoch", "experience"])
+def test_labels_from_zero_in_each_task_are_classes_of_their_own(preset, feed):
+    buffer = preset(12, seed=0).buffer
+    for task in range(3):
+        x, y = torch.zeros(40, 1), torch.arange(40) % 2
+        if feed == "first_epoch":
+            buffer.add(x, y, torch.full((40,), task))
+        else:
+            attributes = [DataAttribute(y.tolist(), "targets"), TaskLabels([task] * 40)]
+            dataset = make_avalanche_dataset(
+                TensorDataset(x, y), data_attributes=attributes
+            )
+            buffer.post_adapt(None, DatasetExperience(dataset=dataset))
+    pairs = torch.stack((buffer.table.column("task"), buffer.table.column("y")), 1)
+    found, counts = pairs.unique(dim=0, return_counts=True)
+    assert len(found) == 6
+    assert set(counts.tolist()) == {2}

@@ -85,12 +85,12 @@ class BufferMachine(RuleBasedStateMachine):
         numbers = list(range(first, first + len(labels)))
         for number, y in zip(numbers, labels, strict=True):
             self.facts.append(
-                {"y": y, "task": number % 5, "arrival": number + 1, "uses": 0}
+                {"y": y, "task": y // 2, "arrival": number + 1, "uses": 0}
             )
         slots = self.buffer.add(
             inputs(numbers),
             torch.tensor(labels),
-            torch.tensor(numbers) % 5 if self.with_task else None,
+            torch.tensor(labels) // 2 if self.with_task else None,
         )
         assert slots.dtype == torch.int64
         assert slots.shape == (len(labels),)
@@ -478,7 +478,7 @@ def stream(n=120, seed=0):
         size = int(torch.randint(1, 9, (), generator=g))
         numbers = torch.arange(start, start + size)
         y = torch.randint(0, 1 + min(4, 1 + start // 25), (size,), generator=g)
-        yield inputs(numbers), y, numbers % 5
+        yield inputs(numbers), y, y // 2
         start += size
 
 

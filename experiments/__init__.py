@@ -1,0 +1,1 @@
+"""Benchmarks, runs and reports from the command line: ``python -m experiments``."""

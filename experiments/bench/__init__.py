@@ -1,0 +1,1 @@
+"""The performance suite: ours, upstream's and a bare PyTorch loop on the same work."""

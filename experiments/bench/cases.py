@@ -1,0 +1,166 @@
+"""The cases by name. Their modules, and with them Avalanche, are loaded when run."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from experiments.bench.workload import Row, Sizes, Workload
+from experiments.errors import unknown
+
+
+class Growth(NamedTuple):
+    """Two rows of a case whose ratio says how cost grows."""
+
+    above: str
+    below: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is timed under one name.
+
+    :param summary: one line for people.
+    :param unit: of every number in its rows; smaller is better.
+    :param rows: its lines, each with its contenders.
+    :param growth: pairs of rows to compare for each contender.
+    """
+
+    name: str
+    summary: str
+    unit: str
+    rows: Callable[[Workload], list[Row]]
+    growth: Callable[[Sizes], list[Growth]] = lambda sizes: []
+
+
+def _naive_iteration(work: Workload) -> list[Row]:
+    from experiments.bench import iteration
+
+    return iteration.rows(work, replay=False)
+
+
+def _replay_iteration(work: Workload) -> list[Row]:
+    from experiments.bench import iteration
+
+    return iteration.rows(work, replay=True)
+
+
+def _evaluation(work: Workload) -> list[Row]:
+    from experiments.bench import evaluation
+
+    return evaluation.rows(work)
+
+
+def _online_replay(work: Workload) -> list[Row]:
+    from experiments.bench import online
+
+    return online.rows(work)
+
+
+def _online_growth(sizes: Sizes) -> list[Growth]:
+    from experiments.bench.online import label
+
+    first, *later = sizes.stages
+    return [Growth(label(stage), label(first)) for stage in later]
+
+
+def _memory_row(work: Workload) -> list[Row]:
+    from experiments.bench import memory
+
+    return memory.size_rows(work)
+
+
+def _insertion(work: Workload) -> list[Row]:
+    from experiments.bench import memory
+
+    return memory.insertion_rows(work)
+
+
+def _insertion_growth(sizes: Sizes) -> list[Growth]:
+    from experiments.bench.memory import ADMISSIONS
+
+    return _capacity_growth(ADMISSIONS, sizes)
+
+
+def _draw(work: Workload) -> list[Row]:
+    from experiments.bench import memory
+
+    return memory.draw_rows(work)
+
+
+def _draw_growth(sizes: Sizes) -> list[Growth]:
+    from experiments.bench.memory import WAYS
+
+    return _capacity_growth(WAYS, sizes)
+
+
+def _capacity_growth(names: Iterable[str], sizes: Sizes) -> list[Growth]:
+    from experiments.bench.memory import label
+
+    small, large = min(sizes.capacities), max(sizes.capacities)
+    return [Growth(label(name, large), label(name, small)) for name in names]
+
+
+CASES = {
+    case.name: case
+    for case in (
+        Case(
+            "naive-iteration",
+            "a training iteration of plain training, data resident",
+            "µs per iteration",
+            _naive_iteration,
+        ),
+        Case(
+            "replay-iteration",
+            "a training iteration with as many rows of a reservoir of 500",
+            "µs per iteration",
+            _replay_iteration,
+        ),
+        Case(
+            "evaluation",
+            "the whole test stream of five experiences, with the metrics of a run",
+            "ms per evaluation",
+            _evaluation,
+        ),
+        Case(
+            "online-replay",
+            "a step of an online stream by 10 rows, replaying 10 of a memory of 500",
+            "ms per step",
+            _online_replay,
+            _online_growth,
+        ),
+        Case(
+            "memory-row",
+            "what a stored row of 3,072 bytes takes, all columns and counts together",
+            "bytes per row",
+            _memory_row,
+        ),
+        Case(
+            "insertion",
+            "a batch of 10 offered to a full memory that has seen twice its capacity",
+            "µs per batch",
+            _insertion,
+            _insertion_growth,
+        ),
+        Case(
+            "draw",
+            "10 rows drawn from a full memory",
+            "µs per draw",
+            _draw,
+            _draw_growth,
+        ),
+    )
+}
+
+
+def choose(names: Iterable[str]) -> list[Case]:
+    """The cases of these names, each once; all of them for no name.
+
+    :raises UserError: for a name that does not exist.
+    """
+    wanted = list(dict.fromkeys(names)) or list(CASES)
+    for name in wanted:
+        if name not in CASES:
+            raise unknown("case", name, CASES)
+    return [CASES[name] for name in wanted]
+
+

@@ -1,0 +1,92 @@
+"""Strategies as ours and as upstream's users would set them up, and their streams."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from avalanche.training.plugins import EvaluationPlugin, ReplayPlugin
+from avalanche.training.storage_policy import ReservoirSamplingBuffer
+from avalanche.training.supervised import Naive
+from torch import nn
+
+from avalanche_ext import LeanEvaluationPlugin, ResidentDataPlugin, reservoir_replay
+from experiments.bench.workload import Workload
+from experiments.benchmarks import build
+from experiments.models import MODELS, Task
+
+LEARNING_RATE = 0.01
+CLASSES = 10
+TASK = Task((1, 28, 28), CLASSES, 0)
+
+
+def network(hidden: Sequence[int]) -> nn.Module:
+    """The same network with the same weights for every contender."""
+    torch.manual_seed(0)
+    model: nn.Module = MODELS["mlp"](TASK, hidden, "default")
+    return model
+
+
+def descent(model: nn.Module) -> torch.optim.Optimizer:
+    """The same optimizer for every contender."""
+    return torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
+
+
+def experience(work: Workload, start: int, stop: int, floats: bool) -> Any:
+    """Training rows ``start … stop − 1`` as one experience of all classes.
+
+    :param floats: tensors that need no transform, the fastest way through upstream's
+        loader; otherwise uint8 and a transform, as the runner has it.
+    """
+    everything = [list(range(CLASSES))]
+    return build(work.part(start, stop, floats), everything, "class").train[0]
+
+
+def ours(hidden: Sequence[int], batch: int, memory: int = 0, **more: Any) -> Naive:
+    """Naive training with resident data, lean evaluation and, if ``memory``, replay."""
+    model = network(hidden)
+    plugins: list[Any] = [ResidentDataPlugin()]
+    if memory:
+        plugins.append(reservoir_replay(memory, batch_size_mem=batch, seed=0))
+    return Naive(
+        **_common(model, batch),
+        plugins=plugins,
+        **{"evaluator": LeanEvaluationPlugin(), **more},
+    )
+
+
+def upstream(hidden: Sequence[int], batch: int, memory: int = 0, **more: Any) -> Naive:
+    """Naive training and, if ``memory``, replay of a reservoir."""
+    policy = ReservoirSamplingBuffer(memory) if memory else None
+    return _upstream(hidden, batch, memory, policy, **more)
+
+
+def upstream_default(hidden: Sequence[int], batch: int, memory: int) -> Naive:
+    """Naive training with upstream's replay as it comes, balanced by experience."""
+    return _upstream(hidden, batch, memory, None)
+
+
+def _upstream(
+    hidden: Sequence[int], batch: int, memory: int, policy: Any, **more: Any
+) -> Naive:
+    model = network(hidden)
+    plugins = []
+    if memory:
+        plugins.append(
+            ReplayPlugin(
+                memory, batch_size=batch, batch_size_mem=batch, storage_policy=policy
+            )
+        )
+    return Naive(
+        **_common(model, batch),
+        plugins=plugins,
+        **{"evaluator": EvaluationPlugin(), **more},
+    )
+
+
+def _common(model: nn.Module, batch: int) -> dict[str, Any]:
+    return {
+        "model": model,
+        "optimizer": descent(model),
+        "criterion": nn.CrossEntropyLoss(),
+        "train_mb_size": batch,
+    }

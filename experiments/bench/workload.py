@@ -1,0 +1,113 @@
+"""What the cases work on: the data, how much of it, and what a case is made of."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from experiments.bench.timing import Observe
+from experiments.data import Arrays, from_arrays, read_arrays
+
+DIGITS = "split-mnist"
+FILES = (f"{DIGITS}.npz", "mnist.npz", "MNIST/raw")
+SHAPE = (28, 28)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much work a case does; tests make it small.
+
+    :param warm: rows trained before those that are timed, so that memories are full.
+    :param memory: rows of the memory where a model is trained.
+    :param offered: batches of ten offered in a round of ``insertion``.
+    :param drawn: draws in a round of ``draw``.
+    """
+
+    train: int = 6_000
+    warm: int = 1_000
+    test: int = 10_000
+    memory: int = 500
+    stages: tuple[int, ...] = (30, 300, 3_000)
+    capacities: tuple[int, ...] = (1_000, 10_000, 100_000)
+    row_count: int = 5_000
+    offered: int = 20
+    drawn: int = 200
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a case's table.
+
+    :param contenders: name → maker of its observation; the maker's time and that of
+        whatever it prepares do not count.
+    """
+
+    label: str
+    contenders: dict[str, Callable[[], Observe]]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Data and sizes.
+
+    :param arrays: images as uint8.
+    :param data: what they are, for the record.
+    :param rounds: how often every contender will be observed.
+    """
+
+    arrays: Arrays
+    data: str
+    sizes: Sizes
+    rounds: int
+
+    @cached_property
+    def floats(self) -> Arrays:
+        """The same images between 0 and 1, ready for a model."""
+        return dataclasses.replace(
+            self.arrays,
+            x_train=_scaled(self.arrays.x_train),
+            x_test=_scaled(self.arrays.x_test),
+            maximum=None,
+        )
+
+    def part(self, start: int, stop: int, floats: bool = False) -> Arrays:
+        """Training rows ``start … stop − 1``, from the first again after the last."""
+        arrays = self.floats if floats else self.arrays
+        index = np.arange(start, stop) % len(arrays.y_train)
+        return dataclasses.replace(
+            arrays, x_train=arrays.x_train[index], y_train=arrays.y_train[index]
+        )
+
+
+def load(data_root: Path, sizes: Sizes, rounds: int) -> Workload:
+    """MNIST where it is found, else random images of its shape. Nothing is fetched.
+
+    :raises UserError: where there are files that cannot be read as MNIST.
+    """
+    if any((data_root / name).exists() for name in FILES):
+        arrays, data = read_arrays(DIGITS, data_root), "MNIST"
+    else:
+        arrays = random_images(sizes.train + sizes.warm, sizes.test)
+        data = "random images of MNIST's shape (no MNIST in the data root)"
+    test = slice(sizes.test)
+    arrays = dataclasses.replace(
+        arrays, x_test=arrays.x_test[test], y_test=arrays.y_test[test]
+    )
+    return Workload(arrays, data, sizes, rounds)
+
+
+def random_images(train: int, test: int) -> Arrays:
+    """Noise of ten classes, the same each time."""
+    draw = np.random.default_rng(0)
+    parts = []
+    for rows in (train, test):
+        parts.append(draw.integers(0, 256, (rows, *SHAPE), dtype=np.uint8))
+        parts.append(draw.permutation(np.arange(rows) % 10))
+    return from_arrays(*parts, source="random")
+
+
+def _scaled(images: np.ndarray) -> np.ndarray:
+    return images / np.float32(255)

@@ -1,0 +1,39 @@
+"""What ``list`` prints."""
+
+from collections.abc import Mapping
+
+from experiments import methods, models
+from experiments.data import KEYS, SOURCES
+from experiments.options import SCENARIOS
+
+
+def listing() -> str:
+    """Benchmarks, scenarios, methods with their options, and models, a line each."""
+    benchmarks = {name: source.summary for name, source in SOURCES.items()}
+    benchmarks["NAME"] = f"your own arrays ({', '.join(KEYS)}) in DATA_ROOT/NAME.npz"
+    return "\n\n".join(
+        [
+            _section("Benchmarks", benchmarks),
+            _section("Scenarios (--scenario)", SCENARIOS),
+            _section("Methods (--set name=value)", _methods()),
+            _section("Models (--model)", {n: models.summary(n) for n in models.MODELS}),
+        ]
+    )
+
+
+def _methods() -> dict[str, str]:
+    lines = {}
+    for name in methods.METHODS:
+        own = ", ".join(
+            f"{option}={parameter.default}"
+            for option, parameter in methods.parameters(name).items()
+        )
+        lines[name] = methods.summary(name) + (f" [{own}]" if own else "")
+    return lines
+
+
+def _section(title: str, lines: Mapping[str, str]) -> str:
+    width = max(map(len, lines))
+    return "\n".join(
+        [title, *(f"  {name:<{width}}  {text}" for name, text in lines.items())]
+    )

@@ -1,0 +1,198 @@
+"""The methods by name. A method's own options are the parameters of its function."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args
+
+from experiments.errors import UserError, unknown
+
+Feed = Literal["first_epoch", "every_epoch"]
+"""When the rows of a minibatch are offered to a memory."""
+
+Data = Literal["own", "seen", "all"]
+"""What experience t trains on: its own data, those of experiences 1 … t, or the data
+of all experiences in one single one."""
+
+
+@dataclass
+class Recipe:
+    """What makes a method out of plain training.
+
+    :param plugins: plugins of the strategy, in order.
+    :param data: what each experience trains on.
+    :param memory: the rehearsal memory, whose composition is reported.
+    :param row_per_class: whether the memory needs a row of each class.
+    """
+
+    plugins: list[Any] = field(default_factory=list)
+    data: Data = "own"
+    memory: Any = None
+    row_per_class: bool = False
+
+
+def naive(*, seed: int) -> Recipe:
+    """Plain training on one experience after the other: the lower bound."""
+    return Recipe()
+
+
+def joint(*, seed: int) -> Recipe:
+    """One training on the data of all experiences at once: the upper bound."""
+    return Recipe(data="all")
+
+
+def cumulative(*, seed: int) -> Recipe:
+    """Training on the data of all experiences met so far, each time again."""
+    return Recipe(data="seen")
+
+
+def reservoir_replay(
+    *,
+    seed: int,
+    mem_size: int = 200,
+    batch_size_mem: int = 10,
+    feed: Feed = "first_epoch",
+) -> Recipe:
+    """Replay of a uniform sample of everything seen so far (algorithm R)."""
+    from avalanche_ext import plugins
+
+    return _replay(
+        plugins.reservoir_replay(
+            mem_size, batch_size_mem=batch_size_mem, seed=seed, feed=feed
+        )
+    )
+
+
+def er_ring(
+    *,
+    seed: int,
+    mem_size: int = 200,
+    batch_size_mem: int = 10,
+    feed: Feed = "first_epoch",
+) -> Recipe:
+    """Replay of the most recent samples of each class, in equal shares."""
+    from avalanche_ext import plugins
+
+    return _replay(
+        plugins.er_ring(mem_size, batch_size_mem=batch_size_mem, seed=seed, feed=feed),
+        row_per_class=True,
+    )
+
+
+def class_balanced_replay(
+    *,
+    seed: int,
+    mem_size: int = 200,
+    batch_size_mem: int = 10,
+    feed: Feed = "first_epoch",
+) -> Recipe:
+    """Replay of a uniform sample of each class, as balanced as the stream allows."""
+    from avalanche_ext import plugins
+
+    return _replay(
+        plugins.class_balanced_replay(
+            mem_size, batch_size_mem=batch_size_mem, seed=seed, feed=feed
+        ),
+        row_per_class=True,
+    )
+
+
+METHODS: dict[str, Callable[..., Recipe]] = {
+    "naive": naive,
+    "joint": joint,
+    "cumulative": cumulative,
+    "reservoir-replay": reservoir_replay,
+    "er-ring": er_ring,
+    "class-balanced-replay": class_balanced_replay,
+}
+
+
+def summary(method: str) -> str:
+    """The first line of a method's text."""
+    return (METHODS[method].__doc__ or "").splitlines()[0].rstrip(".")
+
+
+def parameters(method: str) -> dict[str, inspect.Parameter]:
+    """A method's own options."""
+    found = inspect.signature(METHODS[method]).parameters
+    return {name: found[name] for name in found if name != "seed"}
+
+
+def method_options(method: str, settings: Sequence[str]) -> dict[str, Any]:
+    """Every option of a method: its defaults, and what ``--set`` says.
+
+    :param settings: texts ``name=value``.
+    :raises UserError: for an unknown method or option, or a value that cannot be read.
+    """
+    if method not in METHODS:
+        raise unknown("method", method, METHODS)
+    allowed = parameters(method)
+    options = {name: parameter.default for name, parameter in allowed.items()}
+    given: set[str] = set()
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise UserError(f"--set {setting!r} has no value: write name=value")
+        if name not in allowed:
+            raise UserError(
+                f"--set {setting}: {method} has no option {name!r}; "
+                f"{_described(allowed)}"
+            )
+        if name in given:
+            raise UserError(f"--set gives {name!r} twice: give it once")
+        given.add(name)
+        options[name] = _value(setting, text, allowed[name].annotation)
+    return options
+
+
+def build(method: str, options: dict[str, Any], seed: int) -> Recipe:
+    """The recipe of a method.
+
+    :raises UserError: where the method refuses its options.
+    """
+    try:
+        return METHODS[method](seed=seed, **options)
+    except ValueError as error:
+        line = " ".join(str(error).split())
+        raise UserError(f"{method}: {line}; see --set name=value") from error
+
+
+def _replay(plugin: Any, row_per_class: bool = False) -> Recipe:
+    return Recipe([plugin], memory=plugin.buffer, row_per_class=row_per_class)
+
+
+def _described(allowed: dict[str, inspect.Parameter]) -> str:
+    if not allowed:
+        return "it has none"
+    return "use " + ", ".join(
+        f"{name} ({_kind(p.annotation)}, default {p.default})"
+        for name, p in allowed.items()
+    )
+
+
+def _kind(annotation: Any) -> str:
+    if isinstance(annotation, UnionType):
+        return " or ".join(_kind(part) for part in get_args(annotation))
+    if annotation is NoneType:
+        return "none"
+    choices = get_args(annotation)
+    return " or ".join(map(str, choices)) if choices else annotation.__name__
+
+
+def _value(setting: str, text: str, annotation: Any) -> Any:
+    """``text`` as a value of the annotated type."""
+    kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    for kind in kinds:
+        if kind is NoneType and text.lower() == "none":
+            return None
+        if kind is bool and text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        if kind in (int, float, str):
+            try:
+                return kind(text)
+            except ValueError:
+                continue
+        if text in get_args(kind):
+            return text
+    raise UserError(f"--set {setting}: {text!r} is not {_kind(annotation)}")

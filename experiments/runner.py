@@ -1,0 +1,125 @@
+"""One run: check, train the seeds that are missing, write, sum up."""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments import store
+from experiments.data import class_groups, read_arrays
+from experiments.errors import UserError
+from experiments.job import Job
+from experiments.methods import method_options
+from experiments.options import Run
+from experiments.summary import summary_table
+
+
+def run(options: Run, command: str) -> None:
+    """Run what the command line asks for.
+
+    :param command: the command line as typed, for the record.
+    :raises UserError: before anything is written where the request cannot be met, and
+        between seeds where training fails; seeds that ended are kept.
+    """
+    options.check()
+    chosen = method_options(options.method, options.set)
+    arrays = read_arrays(options.benchmark, options.data_root, options.download)
+    groups = class_groups(arrays, options.experiences, options.benchmark)
+    # From here on imports take seconds: torch, then Avalanche.
+    job = Job(options, chosen, arrays, groups, _device(options.device))
+    config = store.configuration(
+        command,
+        _resolved(job),
+        chosen,
+        {"source": arrays.source, "sha256": arrays.digest()},
+    )
+    directory = run_directory(options)
+    _check_writable(directory)
+    results = {} if options.overwrite else store.finished(directory, config)
+    for seed in options.seed_list:
+        if seed in results:
+            place = store.seed_directory(directory, seed)
+            print(f"seed {seed}: already in {place}", file=sys.stderr)
+            continue
+        from experiments.training import train_seed
+
+        result = train_seed(job, seed)
+        if options.overwrite:
+            store.drop_others(directory, config)
+        store.write_seed(directory, seed, config, result)
+        results[seed] = result
+
+    print(_title(job))
+    print(summary_table([results[seed] for seed in options.seed_list]))
+    print(f"results: {directory}")
+    print(f"page: {write_page([directory], directory / 'report.html')}")
+
+
+def write_page(runs: Sequence[Path], output: Path) -> Path:
+    """The page of some runs; see :func:`experiments.report.write_report`.
+
+    :raises UserError: where a directory holds no results, or the page cannot be
+        written.
+    """
+    from experiments.report import write_report
+
+    try:
+        return write_report(runs, output)
+    except (ValueError, OSError) as error:
+        raise UserError(" ".join(str(error).split())) from error
+
+
+def run_directory(options: Run) -> Path:
+    """Where the seeds of a run are."""
+    online = "-online" if options.stream_size is not None else ""
+    name = f"{options.benchmark}-{options.method}-{options.scenario}{online}"
+    return options.out / name
+
+
+def _check_writable(directory: Path) -> None:
+    """Refuse a place that could not take the results, before the work is done."""
+    there = directory.absolute()
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"cannot write to {there}: name another folder by --out DIR")
+
+
+def _device(name: str) -> str:
+    import torch
+
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise UserError(
+            "--device cuda: torch finds no CUDA device here; use --device cpu or auto"
+        )
+    return "cuda" if there and name != "cpu" else "cpu"
+
+
+def _resolved(job: Job) -> dict[str, Any]:
+    """Every option as it is used, ready for JSON; ``set`` is in ``method_options``."""
+    options = dataclasses.asdict(job.options)
+    del options["set"]
+    options.update(epochs=job.options.passes, device=job.device)
+    return {
+        name: (
+            str(value)
+            if isinstance(value, Path)
+            else list(value) if isinstance(value, tuple) else value
+        )
+        for name, value in options.items()
+    }
+
+
+def _title(job: Job) -> str:
+    options = job.options
+    stream = f"online by {options.stream_size}, " if options.stream_size else ""
+    own = "".join(f", {name} {value}" for name, value in job.method_options.items())
+    experiences = len(job.groups)
+    return (
+        f"{options.benchmark}, {options.scenario}-incremental, {experiences} "
+        f"experience{'s' * (experiences > 1)}, {stream}{options.passes} "
+        f"epoch{'s' * (options.passes > 1)}: {options.method}{own}"
+    )

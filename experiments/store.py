@@ -1,0 +1,176 @@
+"""Run directories: what is written, what is there already, and where it came from."""
+
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from experiments.errors import UserError
+from experiments.summary import COLUMNS
+
+FORMAT = 1
+DISTRIBUTIONS = {
+    "torch": "torch",
+    "avalanche-lib": "avalanche-lib",
+    "numpy": "numpy",
+    "avalanche_ext": "avalanche-ext",
+}
+NO_MATTER = frozenset(
+    ("seeds", "first_seed", "data_root", "download", "progress", "out", "overwrite")
+)
+"""Options that do not change the result of a seed; data are compared by contents."""
+
+
+def seed_directory(run: Path, seed: int) -> Path:
+    """Where a seed's ``config.json`` and ``result.json`` are."""
+    return run / f"seed-{seed}"
+
+
+def configuration(
+    command: str,
+    options: dict[str, Any],
+    method_options: dict[str, Any],
+    data: dict[str, str],
+) -> dict[str, Any]:
+    """What makes a run repeatable, apart from its seed."""
+    return {
+        "format": FORMAT,
+        "command": command,
+        "options": options,
+        "method_options": method_options,
+        "data": data,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: _version(d) for name, d in DISTRIBUTIONS.items()},
+        },
+        "git": git_state(),
+    }
+
+
+def write_seed(
+    run: Path, seed: int, config: dict[str, Any], result: dict[str, Any]
+) -> None:
+    """Write both files, the result last: where it is, everything is."""
+    directory = seed_directory(run, seed)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "result.json").unlink(missing_ok=True)
+    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    write_json(directory / "config.json", {**config, "seed": seed, "created": created})
+    write_json(directory / "result.json", result)
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write a file whole or not at all, with a line for each key."""
+    lines = [f" {json.dumps(key)}: {_text(item)}" for key, item in value.items()]
+    text = "{\n" + ",\n".join(lines) + "\n}\n"
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _text(item: Any) -> str:
+    spread = 1 if isinstance(item, dict) else None
+    text = json.dumps(item, indent=spread, allow_nan=False, ensure_ascii=False)
+    return text.replace("\n", "\n ")
+
+
+def finished(run: Path, config: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    """Results of this configuration that are there already, by seed.
+
+    :raises UserError: if the directory holds results of another configuration, or
+        files that cannot be read.
+    """
+    results = {}
+    for path in sorted(run.glob("seed-*/result.json")):
+        other = _read(path.with_name("config.json"), "seed")
+        difference = _difference(config, other)
+        if difference:
+            raise UserError(
+                f"{path.parent} was run with {difference}: use another --out, or "
+                "--overwrite to replace it"
+            )
+        results[other["seed"]] = _read(path, "seed", *COLUMNS)
+    return results
+
+
+def drop_others(run: Path, config: dict[str, Any]) -> None:
+    """Remove results of other configurations, which would mix with this one's."""
+    for path in run.glob("seed-*/result.json"):
+        try:
+            differs = bool(_difference(config, _read(path.with_name("config.json"))))
+        except UserError:
+            differs = True
+        if differs:
+            path.unlink()
+
+
+def _read(path: Path, *keys: str) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if found["format"] != FORMAT:
+            raise ValueError(f"format {found['format']}, not {FORMAT}")
+        if missing := [key for key in keys if key not in found]:
+            raise ValueError(f"no {', '.join(missing)}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} cannot be read ({error}): use another --out, or --overwrite to "
+            "replace it"
+        ) from error
+    return found
+
+
+def _difference(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
+    """The first options that differ, as ``option theirs (now ours)``."""
+    parts = []
+    for group, prefix in (("options", "--"), ("method_options", "")):
+        now, then = ours[group], theirs.get(group, {})
+        for name in sorted({*now, *then} - NO_MATTER):
+            if now.get(name) != then.get(name):
+                option = prefix + (name.replace("_", "-") if prefix else name)
+                parts.append(f"{option} {then.get(name)} (now {now.get(name)})")
+    if ours["data"]["sha256"] != theirs.get("data", {}).get("sha256"):
+        parts.append(f"other data (now {ours['data']['source']})")
+    return ", ".join(parts)
+
+
+def git_state() -> dict[str, Any]:
+    """Commit of the checkout that this file is in, and whether it has changes."""
+    root = Path(__file__).resolve().parent.parent
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        if Path(_git(root, "rev-parse", "--show-toplevel")).resolve() != root:
+            raise OSError("a checkout of something else around this one")
+        return {"commit": commit, "dirty": bool(_git(root, "status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
+
+
+def _git(root: Path, *words: str) -> str:
+    done = subprocess.run(
+        ["git", *words],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=10,
+    )
+    return done.stdout.strip()
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,51 @@
+"""The summary of a run as text: a row a seed, then mean ± standard deviation."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+PERCENT = {
+    "average_accuracy": "accuracy %",
+    "average_accuracy_task_known": "task known %",
+    "average_forgetting": "forgetting %",
+    "backward_transfer": "backward %",
+}
+COLUMNS = {**PERCENT, "train_seconds": "train s", "eval_seconds": "eval s"}
+
+
+def summary_table(results: Sequence[Mapping[str, Any]]) -> str:
+    """Final figures of some seeds, aligned.
+
+    :param results: contents of ``result.json`` files.
+    """
+    rows = [["seed", *COLUMNS.values()]]
+    for result in results:
+        figures = [_figure([result[name]], name) for name in COLUMNS]
+        rows.append([str(result["seed"]), *figures])
+    if len(results) > 1:
+        means = [_figure([r[name] for r in results], name) for name in COLUMNS]
+        rows.append(["mean", *means])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def mean_sd(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation (``n − 1``), nan for one value."""
+    spread = statistics.stdev(values) if len(values) > 1 else math.nan
+    return statistics.fmean(values), spread
+
+
+def _figure(values: Sequence[float | None], name: str) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "–"
+    scale = 100 if name in PERCENT else 1
+    mean, spread = mean_sd([scale * value for value in known])
+    return f"{mean:.2f}" if math.isnan(spread) else f"{mean:.2f} ± {spread:.2f}"

@@ -1,0 +1,173 @@
+"""Train and evaluate one seed."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from avalanche.training.determinism.rng_manager import RNGManager
+from avalanche.training.supervised import Naive
+from torch.utils.data import DataLoader
+
+from avalanche_ext.plugins import ResidentDataPlugin
+from experiments import benchmarks
+from experiments.benchmarks import Benchmark
+from experiments.errors import UserError
+from experiments.job import Job
+from experiments.measures import Measures
+from experiments.methods import Recipe, build
+from experiments.models import MODELS
+from experiments.options import Run
+from experiments.progress import ProgressPlugin
+
+FORMAT = 1
+
+
+class Trainer(Naive):
+    """Plain training, whose batches of several tasks are plain shuffles.
+
+    Upstream balances each batch by task and repeats rows of smaller tasks, so that an
+    epoch of joint training would be no pass over the data.
+    """
+
+    def make_train_dataloader(self, shuffle: bool = True, **kwargs: Any) -> None:
+        """The loader of an experience."""
+        if len(getattr(self.experience, "task_labels", ())) > 1:
+            self.dataloader = DataLoader(
+                self.adapted_dataset, batch_size=self.train_mb_size, shuffle=shuffle
+            )
+        else:
+            super().make_train_dataloader(shuffle=shuffle, **kwargs)
+
+
+def train_seed(job: Job, seed: int) -> dict[str, Any]:
+    """Train on one experience after the other, evaluate all of them after each.
+
+    On a CPU the same job and seed give the same result, bit for bit apart from
+    timings and memory, whatever was computed before in this process.
+
+    :return: the contents of ``result.json``.
+    :raises UserError: where the method's memory cannot serve the benchmark, or the
+        loss is no number.
+    """
+    options = job.options
+    recipe = build(options.method, job.method_options, seed)
+    benchmark = benchmarks.build(job.arrays, job.groups, options.scenario, recipe.data)
+    _check_memory(options, recipe, benchmark)
+    progress = ProgressPlugin(
+        _iterations(options, benchmark), f"seed {seed}", options.progress
+    )
+    with _threads(options.threads):
+        RNGManager.set_random_seeds(seed)  # torch, CUDA, numpy and random
+        model = MODELS[options.model](benchmark.task, options.hidden, options.init)
+        resident = [ResidentDataPlugin()] if options.resident else []
+        measures = Measures(benchmark, recipe.memory)
+        strategy = Trainer(
+            model=model,
+            optimizer=_optimizer(options, model),
+            criterion=torch.nn.CrossEntropyLoss(),
+            train_mb_size=options.batch_size,
+            train_epochs=options.passes,
+            eval_mb_size=options.eval_batch_size,
+            device=torch.device(job.device),
+            plugins=[*resident, *recipe.plugins, progress],
+            evaluator=measures.evaluator,
+        )
+        try:
+            spent = _train(strategy, benchmark, options, progress)
+        finally:
+            progress.close()
+    return {
+        "format": FORMAT,
+        "benchmark": options.benchmark,
+        "method": options.method,
+        "scenario": options.scenario,
+        "seed": seed,
+        **measures.result(),
+        "classes": benchmark.classes,
+        **spent,
+        "peak_memory_mb": _peak_memory(job.device),
+        "iterations": progress.iterations,
+    }
+
+
+def _train(
+    strategy: Any, benchmark: Benchmark, options: Run, progress: ProgressPlugin
+) -> dict[str, float]:
+    """All training and evaluation; returns the seconds of each."""
+    training = evaluation = 0.0
+    if strategy.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    for t, experience in enumerate(benchmark.train):
+        progress.begin(t, len(benchmark.train))
+        start = _now(strategy.device)
+        data = experience
+        if options.stream_size is not None:
+            order = int(torch.randint(2**31, ()))
+            data = benchmarks.online(experience, options.stream_size, order)
+        strategy.train(data, eval_streams=[])
+        middle = _now(strategy.device)
+        progress.evaluating()
+        strategy.eval(benchmark.test)
+        training += middle - start
+        evaluation += _now(strategy.device) - middle
+    return {"train_seconds": training, "eval_seconds": evaluation}
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _optimizer(options: Run, model: torch.nn.Module) -> torch.optim.Optimizer:
+    if options.optimizer == "adam":
+        return torch.optim.Adam(model.parameters(), lr=options.lr)
+    return torch.optim.SGD(model.parameters(), lr=options.lr, momentum=options.momentum)
+
+
+def _check_memory(options: Run, recipe: Recipe, benchmark: Benchmark) -> None:
+    classes = benchmark.task.outputs * max(1, benchmark.task.heads)
+    if recipe.row_per_class and recipe.memory.max_size < classes:
+        raise UserError(
+            f"{options.method}: a memory of {recipe.memory.max_size} rows is smaller "
+            f"than the {classes} classes of {options.benchmark!r}: use "
+            f"--set mem_size={classes} or more"
+        )
+
+
+def _iterations(options: Run, benchmark: Benchmark) -> int:
+    """Training iterations to come."""
+    total = 0
+    for experience in benchmark.train:
+        rows = len(experience.dataset)
+        size = options.stream_size or rows
+        total += rows // size * -(-size // options.batch_size)
+        total += -(-(rows % size) // options.batch_size)
+    return total * options.passes
+
+
+def _peak_memory(device: str) -> float:
+    """Largest memory so far in 10⁶ bytes: of the device, or of the process."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e6
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset / 1e6
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,206 @@
+"""experiments/data.py: what is read, and what is refused."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from experiments.data import class_groups, default_epochs, read_arrays, read_npz
+from experiments.errors import UserError
+
+
+def images(n=6, shape=(4, 4), dtype=np.uint8):
+    size = (n, *shape)
+    return np.random.default_rng(n).integers(0, 255, size=size).astype(dtype)
+
+
+def good(**changed):
+    arrays = {
+        "x_train": images(6),
+        "y_train": np.array([5, 7, 5, 9, 7, 9]),
+        "x_test": images(3),
+        "y_test": np.array([9, 5, 7]),
+    }
+    return {**arrays, **changed}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def save(**arrays):
+        np.savez(tmp_path / "own.npz", **arrays)
+        return tmp_path
+
+    return save
+
+
+def test_own_arrays_are_put_into_one_form(write):
+    arrays = good()
+    found = read_arrays("own", write(**arrays))
+    np.testing.assert_array_equal(found.x_train, arrays["x_train"][:, None])
+    np.testing.assert_array_equal(found.y_train, [0, 1, 0, 2, 1, 2])
+    np.testing.assert_array_equal(found.y_test, [2, 0, 1])
+    assert found.classes == (5, 7, 9)
+    assert found.maximum == 255
+    assert found.x_train.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((5, 4, 3), (3, 5, 4)),
+        ((3, 5, 6), (3, 5, 6)),
+        ((5, 4, 1), (1, 5, 4)),
+        ((5, 4), (1, 5, 4)),
+        ((7,), (7,)),
+    ],
+)
+def test_images_become_channels_first(write, shape, expected):
+    arrays = good(x_train=images(6, shape), x_test=images(3, shape))
+    found = read_arrays("own", write(**arrays)).x_test
+    assert found.shape == (3, *expected)
+    rows = arrays["x_test"]
+    if shape[-1] in (1, 3):
+        rows = rows.transpose(0, 3, 1, 2)
+    np.testing.assert_array_equal(found, rows.reshape(found.shape))
+
+
+def test_floating_inputs_keep_their_shape_and_scale(write):
+    x = {"x_train": images(6, (2, 9), np.float64), "x_test": images(3, (2, 9), float)}
+    found = read_arrays("own", write(**good(**x)))
+    assert found.x_train.dtype == np.float32
+    assert found.maximum is None
+    np.testing.assert_array_equal(found.x_train, x["x_train"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "parts"),
+    [
+        ({"x_train": images(6, dtype=np.int32)}, ["x_train is int32", "use uint8"]),
+        ({"x_test": images(3, ())}, ["x_test has shape (3,)", "(n, features)"]),
+        ({"x_train": images(6, (7, 7, 5))}, ["(6, 7, 7, 5)", "1, 3 or 4 channels"]),
+        ({"y_train": np.ones(6)}, ["y_train is float64", "astype('int64')"]),
+        ({"y_test": np.eye(3, dtype=int)}, ["y_test has shape (3, 3)", "argmax(1)"]),
+        ({"x_train": images(5)}, ["x_train has 5 rows and y_train 6"]),
+        ({"x_test": images(3, (4, 5))}, ["(4, 4)", "(4, 5)", "make them the same"]),
+        ({"y_test": np.array([9, 5, 5])}, ["classes [7]", "rows in both"]),
+        (
+            {"x_train": np.full((6, 2), np.nan), "x_test": np.ones((3, 2))},
+            ["x_train holds nan or inf", "nan_to_num"],
+        ),
+        ({"y_train": np.array([None] * 6)}, ["cannot be read", "numpy.savez"]),
+    ],
+)
+def test_malformed_arrays_say_what_and_how_to_mend(write, changed, parts):
+    root = write(**good(**changed))
+    with pytest.raises(UserError) as raised:
+        read_arrays("own", root)
+    for part in [*parts, str(root / "own.npz")]:
+        assert part in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_missing_keys_are_named(write):
+    arrays = good()
+    del arrays["y_test"], arrays["x_test"]
+    root = write(**arrays)
+    with pytest.raises(UserError, match=r"no x_test, y_test \(it has x_train, y_train"):
+        read_arrays("own", root)
+
+
+def test_a_file_that_is_no_archive_is_refused(tmp_path):
+    path = tmp_path / "own.npz"
+    path.write_bytes(b"not a zip")
+    with pytest.raises(UserError, match=r"own\.npz cannot be read as arrays"):
+        read_npz(path)
+
+
+def test_an_unknown_benchmark_says_which_there_are_and_where_to_put_ones_own(tmp_path):
+    with pytest.raises(UserError) as raised:
+        read_arrays("split-minst", tmp_path)
+    for part in (
+        "unknown benchmark 'split-minst' (did you mean 'split-mnist'?)",
+        "use split-digits, split-mnist",
+        str(tmp_path / "split-minst.npz"),
+        "x_train, y_train, x_test, y_test",
+    ):
+        assert part in str(raised.value)
+
+
+def test_a_name_cannot_leave_the_data_root(tmp_path):
+    np.savez(tmp_path / "own.npz", **good())
+    (tmp_path / "data").mkdir()
+    with pytest.raises(UserError, match="unknown benchmark"):
+        read_arrays("../own", tmp_path / "data")
+
+
+def test_missing_mnist_says_where_it_was_looked_for_and_what_would_put_it_there(
+    tmp_path,
+):
+    with pytest.raises(UserError) as raised:
+        read_arrays("split-mnist", tmp_path)
+    for part in (
+        "no data for 'split-mnist'",
+        str(tmp_path / "split-mnist.npz"),
+        str(tmp_path / "mnist.npz"),
+        str(tmp_path / "MNIST" / "raw"),
+        "--data-root DIR",
+        "--download",
+    ):
+        assert part in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["mnist", "split-mnist"])
+def test_split_mnist_reads_an_npz_first(tmp_path, name):
+    np.savez(tmp_path / f"{name}.npz", **good())
+    found = read_arrays("split-mnist", tmp_path)
+    assert found.source == str(tmp_path / f"{name}.npz")
+    assert found.classes == (5, 7, 9)
+
+
+def test_digits_are_scikit_learns_with_a_fixed_stratified_quarter_for_the_test():
+    found = read_arrays("split-digits", None)
+    digits = load_digits()
+    everything = digits.images.astype(np.uint8)[:, None]
+    joined = np.concatenate([found.x_train, found.x_test])
+    labels = np.concatenate([found.y_train, found.y_test])
+    assert len(found.x_test) == 450
+    assert found.maximum == 16
+    assert joined.max() == 16
+
+    def rows(x, y):
+        return sorted(map(bytes, np.hstack([x.reshape(len(x), -1), y[:, None]])))
+
+    ours = rows(joined, labels.astype(np.uint8))
+    assert ours == rows(everything, digits.target.astype(np.uint8))
+    share = np.bincount(found.y_test) / np.bincount(digits.target)
+    assert np.abs(share - 0.25).max() < 0.01
+    # The split is part of the benchmark: it must not move.
+    assert found.digest()[:16] == "fea815dfcf596bf0"
+
+
+def test_the_digest_tells_data_apart(write):
+    one = read_arrays("own", write(**good()))
+    same = read_arrays("own", write(**good()))
+    other = read_arrays("own", write(**good(x_test=images(3) + 1)))
+    assert one.digest() == same.digest() != other.digest()
+
+
+def test_classes_are_split_evenly_in_numeric_order(write):
+    found = read_arrays("split-digits", None)
+    assert class_groups(found, 5, "d") == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]
+    assert class_groups(found, 2, "d") == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+    assert class_groups(found, 1, "d") == [list(range(10))]
+
+
+def test_experiences_that_do_not_divide_the_classes_say_which_do():
+    found = read_arrays("split-digits", None)
+    with pytest.raises(UserError) as raised:
+        class_groups(found, 3, "split-digits")
+    assert str(raised.value) == (
+        "--experiences 3 does not divide the 10 classes of 'split-digits': "
+        "use 1, 2, 5, 10"
+    )
+
+
+def test_small_data_are_passed_over_more_often():
+    assert default_epochs("split-digits") > default_epochs("split-mnist") == 1
+    assert default_epochs("own") == 1

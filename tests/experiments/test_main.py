@@ -1,0 +1,156 @@
+"""experiments/__main__.py: commands, start-up, mistakes told in one line."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments.__main__ import _one_line, main
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = ("torch", "avalanche", "matplotlib", "sklearn", "scipy")
+
+
+def python(*words):
+    return subprocess.run(
+        [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["run", "--help"], ["report", "--help"], ["list"]]
+)
+def test_help_and_list_answer_at_once(words):
+    start = time.perf_counter()
+    done = python("-m", "experiments", *words)
+    assert time.perf_counter() - start < 3
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) > 5
+
+
+def test_nothing_heavy_is_imported_to_list_or_to_refuse():
+    done = python(
+        "-c",
+        "import sys; from experiments.__main__ import _one_line, main; main(['list']); "
+        "main(['run', 'split-digits', 'nothing']); "
+        f"print([name for name in {HEAVY} if name in sys.modules])",
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_list_names_everything(capsys):
+    assert main(["list"]) == 0
+    told = capsys.readouterr().out
+    for word in (
+        *("split-digits", "split-mnist", "NAME", "class", "domain", "task", "mlp"),
+        *("naive", "joint", "cumulative", "reservoir-replay", "er-ring"),
+        *("class-balanced-replay", "mem_size=200", "batch_size_mem=10"),
+    ):
+        assert word in told
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [
+        ("run split-digit naive", ["unknown benchmark 'split-digit'", "split-mnist"]),
+        ("run split-digits nave", ["unknown method 'nave'", "'naive'?", "er-ring"]),
+        ("run split-digits naive --scenario x", ["unknown scenario 'x'", "task"]),
+        ("run split-digits naive --model cnn", ["unknown model 'cnn'", "use mlp"]),
+        ("run split-digits naive --init he", ["unknown init 'he'", "xavier, default"]),
+        ("run split-digits naive --optimizer x", ["unknown optimizer 'x'", "sgd"]),
+        ("run split-digits naive --device tpu", ["unknown device 'tpu'", "cpu, cuda"]),
+        ("run split-digits naive --progress x", ["unknown progress 'x'", "auto, on"]),
+        ("run split-digits naive --seeds 0", ["--seeds 0: use 1 or more"]),
+        ("run split-digits naive --epochs 0", ["--epochs 0: use 1 or more"]),
+        ("run split-digits naive --stream-size 0", ["--stream-size 0: use 1 or"]),
+        ("run split-digits naive --first-seed -1", ["--first-seed -1: use 0 or"]),
+        ("run split-digits naive --lr 0", ["--lr 0.0: use a number above 0"]),
+        ("run split-digits naive --momentum 1", ["--momentum 1.0", "below 1"]),
+        ("run split-digits naive --hidden 5 0", ["--hidden 5 0: use widths of 1"]),
+        (
+            "run split-digits naive --optimizer adam --momentum .5",
+            ["--momentum 0.5 belongs to sgd"],
+        ),
+        ("run split-digits naive --experiences 4", ["does not divide", "1, 2, 5, 10"]),
+        ("run split-digits naive --set a=1", ["no option 'a'", "it has none"]),
+        (
+            "run split-digits er-ring --set size=1",
+            ["--set size=1", "er-ring has no option 'size'", "mem_size (int, default"],
+        ),
+        (
+            "run split-digits er-ring --set mem_size=x",
+            ["--set mem_size=x: 'x' is not int"],
+        ),
+        (
+            "run split-digits er-ring --set feed=x",
+            ["--set feed=x: 'x' is not first_epoch or every_epoch"],
+        ),
+        ("run split-digits er-ring --set mem_size", ["has no value", "name=value"]),
+        (
+            "run split-digits er-ring --set mem_size=5 --set mem_size=6",
+            ["--set gives 'mem_size' twice"],
+        ),
+        ("run split-digits naive --seeds five", ["--seeds", "'five'"]),
+        ("run split-digits naive --epochs five", ["--epochs", "'five'"]),
+        (
+            "run split-digits naive --sceario x",
+            ["--sceario", "perhaps you meant --scen"],
+        ),
+        ("run split-digits", ["Missing", "METHOD"]),
+        ("rum", ["rum", "list, run, report"]),
+        ("", ["list, run, report"]),
+        ("report", ["run"]),
+        ("report nowhere", ["nowhere"]),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(line, parts, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(line.split()) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert len(told.err.splitlines()) == 1
+    assert told.err.startswith("error: ")
+    for part in parts:
+        assert part in told.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_process_ends_with_status_2(tmp_path):
+    done = python("-m", "experiments", "run", "split-digits", "nothing")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_repeated_settings_add_up(monkeypatch):
+    asked = []
+    monkeypatch.setattr("experiments.runner.run", lambda *words: asked.append(words))
+    line = "run --set a=1 b=2 --seeds 2 --set c=3 -- x y"
+    assert main(line.split()) == 0
+    ((options, command),) = asked
+    assert options.set == ("a=1", "b=2", "c=3")
+    assert (options.benchmark, options.method, options.seeds) == ("x", "y", 2)
+    assert command == f"python -m experiments {line}"
+
+
+BOXES = [
+    "╭─ Title ───╮\n│ no such │\n│ ─────── │\n│ For help │\n╰────────╯\n",
+    " Title   \n ------- \n no such  \n -------\n For help \n          \n",
+    "\x1b[31m╭\x1b[0m Title ╮\n\x1b[31m│\x1b[0m \x1b[1mno\x1b[0m such │\n│ ─── │\n╰──╯",
+]
+
+
+@pytest.mark.parametrize("box", BOXES)
+def test_the_parsers_message_is_found_in_each_of_its_frames(box):
+    assert _one_line(box) == "no such; see python -m experiments --help"
+
+
+def test_an_interrupted_run_says_how_to_go_on(monkeypatch, capsys):
+    def interrupted(*words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("experiments.runner.run", interrupted)
+    assert main(["run", "x", "y"]) == 130
+    assert "the same command" in capsys.readouterr().err

@@ -1,0 +1,59 @@
+"""experiments/methods.py: the table, its options and its recipes."""
+
+import pytest
+
+from experiments.errors import UserError
+from experiments.methods import METHODS, build, method_options, parameters, summary
+from experiments.methods import _value as value
+
+REPLAY = ["reservoir-replay", "er-ring", "class-balanced-replay"]
+
+
+def test_every_method_has_a_summary_of_one_line():
+    for method in METHODS:
+        assert 20 < len(summary(method)) < 90
+        assert "seed" not in parameters(method)
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_every_method_can_be_built_from_its_defaults(method):
+    recipe = build(method, method_options(method, ()), seed=1)
+    assert (recipe.memory is not None) == (method in REPLAY)
+    expected = {"joint": "all", "cumulative": "seen"}
+    assert recipe.data == expected.get(method, "own")
+    assert recipe.row_per_class == (method in REPLAY[1:])
+
+
+@pytest.mark.parametrize("method", REPLAY)
+def test_settings_reach_the_memory(method):
+    settings = ["mem_size=31", "batch_size_mem=7", "feed=every_epoch"]
+    options = method_options(method, settings)
+    assert options == {"mem_size": 31, "batch_size_mem": 7, "feed": "every_epoch"}
+    recipe = build(method, options, seed=1)
+    (plugin,) = recipe.plugins
+    assert recipe.memory is plugin.buffer
+    assert (plugin.buffer.max_size, plugin.batch_size_mem) == (31, 7)
+    assert plugin.feed == "every_epoch"
+
+
+@pytest.mark.parametrize("method", REPLAY)
+def test_a_memory_smaller_than_a_replay_batch_is_refused(method):
+    options = method_options(method, ["mem_size=5"])
+    with pytest.raises(UserError) as raised:
+        build(method, options, seed=1)
+    told = str(raised.value)
+    assert told.startswith(f"{method}: ")
+    assert "batch_size_mem=10" in told
+    assert "5" in told
+    assert "\n" not in told
+
+
+def test_values_are_read_by_their_annotation():
+    assert value("", "3", int | None) == 3
+    assert value("", "none", int | None) is None
+    assert value("", "1e-3", float) == 1e-3
+    assert value("", "True", bool) is True
+    assert value("", "text", str) == "text"
+    for text, kind in (("3.5", int), ("yes", bool), ("x", int | None)):
+        with pytest.raises(UserError, match="is not"):
+            value("", text, kind)

@@ -1,0 +1,425 @@
+"""experiments/report.py and its figures: a page from invented results."""
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import figures
+from experiments.report import load_run, mean_and_sd, write_report
+
+VOID = {"meta", "link", "br", "hr", "img", "input"}
+
+
+class Page(HTMLParser):
+    """Tags balanced, ids, addresses of all kinds, tables and visible text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.ids, self.addresses = [], [], []
+        self.tags, self.rows, self.text = [], [], ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        for name, value in attributes:
+            if name == "id":
+                self.ids.append(value)
+            if name in ("href", "src", "xlink:href", "data", "action"):
+                self.addresses.append(value)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+        if {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += data.strip()
+
+
+@pytest.fixture
+def make_run(tmp_path):
+    """Write a run directory; keyword arguments replace fields of every result."""
+
+    def make(name="split-digits-naive-class", seeds=(0,), config=True, **fields):
+        for seed in seeds:
+            folder = tmp_path / "runs" / name / f"seed-{seed}"
+            folder.mkdir(parents=True)
+            result = {**result_of(seed), **fields}
+            (folder / "result.json").write_text(json.dumps(result))
+            if config:
+                settings = config_of(seed)
+                (folder / "config.json").write_text(json.dumps(settings))
+        return tmp_path / "runs" / name
+
+    return make
+
+
+def result_of(seed):
+    shift = 0.02 * seed
+    matrix = [[0.9, 0.0, 0.0], [0.6 + shift, 0.8, 0.1], [0.5, 0.7 - shift, 0.9]]
+    return {
+        "format": 1,
+        "benchmark": "split-digits",
+        "method": "naive",
+        "scenario": "class",
+        "seed": seed,
+        "average_accuracy": (0.5 + 0.7 - shift + 0.9) / 3,
+        "average_accuracy_task_known": 0.95,
+        "average_forgetting": 0.25 + shift,
+        "backward_transfer": -0.25 - shift,
+        "accuracy_matrix": matrix,
+        "accuracy_matrix_task_known": [[0.9] * 3] * 3,
+        "forgetting": [0.4, 0.1 + shift, None],
+        "memory_composition": [{"0": 9, "1": 11}, {"0": 5, "1": 5, "2": 10}, {"4": 20}],
+        "classes": [[0, 1], [2, 3], [4, 5]],
+        "train_seconds": 12.0 + seed,
+        "eval_seconds": 1.5,
+        "peak_memory_mb": 400.0,
+        "iterations": 1200,
+    }
+
+
+def config_of(seed):
+    return {
+        "format": 1,
+        "command": "python -m experiments run split-digits naive",
+        "options": {"epochs": 10, "hidden": [100, 100], "stream_size": None},
+        "method_options": {},
+        "versions": {"python": "3.11.9", "torch": "2.14.1"},
+        "git": {"commit": "0123abc", "dirty": False},
+        "seed": seed,
+        "created": "2025-01-01T00:00:00+00:00",
+    }
+
+
+def joint(**fields):
+    row = [[0.97, 0.95, 0.96]]
+    nothing = {"average_forgetting": None, "backward_transfer": None}
+    return {
+        "method": "joint",
+        "accuracy_matrix": row,
+        "accuracy_matrix_task_known": row,
+        "average_accuracy": 0.96,
+        "forgetting": [None] * 3,
+        "memory_composition": [],
+        **nothing,
+        **fields,
+    }
+
+
+def page_of(*directories):
+    output = directories[0].parent / "pages" / "report.html"
+    assert write_report(directories, output) == output
+    text = output.read_text(encoding="utf-8")
+    return Page(text), text
+
+
+def test_page_stands_alone(make_run):
+    page, text = page_of(make_run(seeds=range(3)))
+    assert text.lstrip().startswith("<!DOCTYPE html>")
+    # Neither an address of the web, nor a file beside the page, nor a script.
+    assert not re.search(r"(https?:)?//\w", text)
+    assert all(a.startswith(("#", "data:")) for a in page.addresses)
+    assert not re.search(r"@import|url\((?!#)", text)
+    assert not {"script", "link", "iframe", "img"} & set(page.tags)
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_page_has_every_section(make_run):
+    page, _ = page_of(make_run(seeds=(0, 1)))
+    for part in (
+        "naive on split-digits",
+        "class-incremental",
+        "Accuracy matrix",
+        "Accuracy of each experience over time",
+        "Forgetting of each experience",
+        "Memory composition by class",
+        "Accuracy matrix with the task known",
+        "python -m experiments run split-digits naive",
+        "0123abc",
+        "[100, 100]",
+    ):
+        assert part in page.text
+    assert page.tags.count("details") == 2
+    assert page.tags.count("figure") == 5
+
+
+def test_mean_and_sd_equal_hand_calculation(make_run):
+    page, _ = page_of(make_run(seeds=(0, 1, 2)))
+    # Accuracies 0.70, 0.69333…, 0.68666…: mean 69.333, sd 0.02 / 3 = 0.667 points.
+    # Forgetting .25, .27, .29: mean 27, sd 2. Seconds 12, 13, 14: mean 13, sd 1.
+    mean = next(row for row in page.rows if row[:1] == ["mean ± sd"])
+    assert mean[1] == "69.33 ± 0.67"
+    assert mean[3] == "27.00 ± 2.00"
+    assert mean[4] == "−27.00 ± 2.00"
+    assert mean[5] == "13.00 ± 1.00"
+    seeds = [row for row in page.rows if row[0] in ("0", "1", "2")]
+    assert [row[1] for row in seeds] == ["70.00", "69.33", "68.67"]
+    assert "69.33 ± 0.67 %" in page.text  # the headline
+
+
+def test_mean_and_sd_of_arrays():
+    nan = float("nan")
+    mean, sd = mean_and_sd([[1.0, nan, nan], [4.0, 2.0, nan]])
+    np.testing.assert_array_equal(mean, [2.5, 2.0, nan])
+    np.testing.assert_allclose(sd, [np.sqrt(4.5), nan, nan])
+
+
+def test_one_seed_has_no_spread(make_run):
+    page, _ = page_of(make_run())
+    assert "±" not in page.text
+    assert "70.00 %" in page.text
+    assert "seed 0" in page.text
+
+
+def test_seeds_are_in_numeric_order_and_missing_ones_named(make_run):
+    directory = make_run(seeds=(10, 9, 2))
+    (directory / "seed-11").mkdir()
+    (directory / "seed-11" / "config.json").write_text("half wri")
+    assert load_run(directory).seeds == [2, 9, 10]
+    page, _ = page_of(directory)
+    assert "3 seeds: 2, 9, 10" in page.text
+    assert "not counted: seed-11" in page.text
+
+
+def test_joint_has_one_row_no_forgetting_no_memory(make_run):
+    page, _ = page_of(make_run("split-digits-joint-class", (0, 1), **joint()))
+    assert "trained once" in page.text
+    assert "Forgetting is undefined" in page.text
+    assert "keeps no memory" in page.text
+    mean = next(row for row in page.rows if row[:1] == ["mean ± sd"])
+    assert mean[1] == "96.00 ± 0.00"
+    assert mean[3:5] == ["–", "–"]
+    assert "nan" not in page.text.lower()
+    assert page.tags.count("figure") == 2  # the task-known matrix is the same
+
+
+def test_nulls_are_dashes_and_leave_the_others_mean(make_run):
+    directory = make_run(seeds=(0, 1))
+    path = directory / "seed-1" / "result.json"
+    result = json.loads(path.read_text())
+    result["backward_transfer"] = None
+    result["accuracy_matrix"][0][1:] = [None, None]
+    path.write_text(json.dumps(result))
+    page, _ = page_of(directory)
+    mean = next(row for row in page.rows if row[:1] == ["mean ± sd"])
+    assert mean[4] == "−25.00"
+    assert next(row for row in page.rows if row[0] == "1")[4] == "–"
+    assert "nan" not in page.text.lower()
+
+
+def test_future_experiences_may_be_untested(make_run):
+    matrix = [[0.9, None, None], [0.6, 0.8, None], [0.5, 0.7, 0.9]]
+    page, _ = page_of(make_run(accuracy_matrix=matrix))
+    assert "Dotted" not in page.text
+    assert "transfer." not in page.text
+
+
+def test_text_is_escaped(make_run):
+    evil = "<script>alert('&')</script>"
+    one = make_run("one", method=evil, benchmark='"><b>', scenario="<i>")
+    memory = [{"<u>": 3}, {"<u>": 3}, {"<u>": 3}]
+    two = make_run("two", method="_<s>", memory_composition=memory)
+    page, text = page_of(one, two)
+    assert not {"script", "i", "u", "s"} & set(page.tags)
+    assert "&lt;script&gt;" in text
+    assert evil in page.text
+    assert "<u>" in page.text  # the legend inside a figure
+
+
+def test_several_runs_are_compared(make_run):
+    runs = [
+        make_run("split-digits-naive-class", (0, 1, 2)),
+        make_run("split-digits-joint-class", **joint()),
+    ]
+    page, _ = page_of(*runs)
+    assert "Comparison of 2 runs" in page.text
+    head, naive, level = page.rows[:3]
+    assert head[:3] == ["run", "scenario", "seeds"]
+    assert naive[:4] == ["naive", "class-incremental", "3", "69.33 ± 0.67"]
+    assert level[:4] == ["joint", "class-incremental", "1", "96.00"]
+    assert {"run-1", "run-2"} <= set(page.ids)
+    assert {"#run-1", "#run-2"} <= set(page.addresses)
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_runs_of_one_method_are_told_apart(make_run):
+    online = make_run("split-digits-naive-class-online")
+    page, _ = page_of(make_run(), online)
+    assert page.rows[0][:2] == ["run", "seeds"]  # the label says the rest
+    names = [row[0] for row in page.rows[1:3]]
+    assert names == ["naive, class-incremental", "naive, class-incremental, online"]
+
+
+def test_runs_of_several_benchmarks_are_told_apart(make_run):
+    other = make_run("split-mnist-naive-class", benchmark="split-mnist")
+    page, _ = page_of(make_run(), other)
+    assert page.rows[0][:3] == ["run", "scenario", "seeds"]
+    names = [row[0] for row in page.rows[1:3]]
+    assert names == ["split-digits-naive-class", "split-mnist-naive-class"]
+
+
+def test_a_directory_named_twice_counts_once(make_run):
+    directory = make_run()
+    page, _ = page_of(directory, directory / ".." / directory.name)
+    assert "Comparison" not in page.text
+
+
+def test_average_over_time_counts_experiences_seen(make_run):
+    mean, sd = load_run(make_run(seeds=(0, 1))).average_over_time()
+    np.testing.assert_allclose(mean, [0.9, (0.7 + 0.71) / 2, (2.1 + 2.08) / 6])
+    np.testing.assert_allclose(sd[1], 0.01 / np.sqrt(2))
+    level, _ = load_run(make_run("joint", **joint())).average_over_time()
+    np.testing.assert_allclose(level, [0.96])
+
+
+def test_seeds_configured_otherwise_are_named(make_run):
+    directory = make_run(seeds=(0, 1, 2))
+    path = directory / "seed-2" / "config.json"
+    config = json.loads(path.read_text())
+    config["versions"]["torch"] = "2.15.0"
+    config["options"]["seeds"] = 9  # how many were asked for changes no result
+    path.write_text(json.dumps(config))
+    page, _ = page_of(directory)
+    assert "not configured alike: torch = 2.15.0 with seed 2." in page.text
+
+
+def test_page_without_configuration(make_run):
+    page, _ = page_of(make_run(config=False))
+    assert "No config.json" in page.text
+
+
+def test_same_results_make_the_same_page(make_run):
+    runs = [make_run(seeds=(0, 1)), make_run("other", method="other")]
+    assert page_of(*runs)[1] == page_of(*runs)[1]
+
+
+def test_many_experiences(make_run):
+    count = 12
+    matrix = np.tril(np.full((count, count), 0.5)).tolist()
+    page, _ = page_of(
+        make_run(
+            accuracy_matrix=matrix,
+            accuracy_matrix_task_known=matrix,
+            forgetting=[-0.1] * (count - 1) + [None],
+            memory_composition=[{str(c): 2 for c in range(2 * count)}] * count,
+            classes=[[2 * i, 2 * i + 1] for i in range(count)],
+        )
+    )
+    assert "experience 11" in page.text  # a panel each
+    assert "−10" in page.text
+
+
+def test_matrix_too_large_for_numbers_is_a_picture():
+    assert figures.accuracy_matrix(np.full((3, 3), 0.77)).count(">77.0<") == 9
+    large = figures.accuracy_matrix(np.full((40, 40), 0.77))
+    assert ">77" not in large
+    assert "data:image/png;base64," in large
+
+
+def test_diagonal_is_outlined_where_there_is_one():
+    square, row = np.full((3, 3), 0.25), np.full((1, 3), 0.25)
+    outline = "fill: none; stroke: #ffffff"
+    assert figures.accuracy_matrix(square).count(outline) == 3
+    assert figures.accuracy_matrix(row).count(outline) == 0
+
+
+def test_written_numbers():
+    assert figures.written(-0.004, 2) == "0.00"
+    assert figures.written(-1.25, 1) == "−1.2"
+    assert figures.written(float("nan"), 1) == "–"
+
+
+def test_figures_need_no_display_and_no_pyplot():
+    program = (
+        "import sys, experiments.report; print('matplotlib.pyplot' in sys.modules)"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=root,
+        env={"PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == "False", done.stderr
+
+
+def refused(directory, *parts):
+    output = directory.parent / "refused.html"
+    everything = "".join(f"(?=.*{re.escape(part)})" for part in parts)
+    with pytest.raises(ValueError, match=f"^{everything}.*$"):  # "." is no line break
+        write_report([directory], output)
+    assert not output.exists()
+
+
+def test_directory_without_results(make_run, tmp_path):
+    expected = ("seed-<s>/result.json", "python -m experiments run")
+    refused(tmp_path / "absent", str(tmp_path / "absent"), *expected)
+    (tmp_path / "empty" / "seed-0").mkdir(parents=True)
+    refused(tmp_path / "empty", str(tmp_path / "empty"), *expected)
+    refused(make_run() / "seed-0", "one seed of a run")
+
+
+@pytest.mark.parametrize("name", ["result.json", "config.json"])
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [("{", "JSON"), ("[]", "format"), ('{"format": 2}', '"format" 2'), ("{}", "None")],
+)
+def test_unreadable_file_is_named(make_run, name, content, part):
+    directory = make_run()
+    (directory / "seed-0" / name).write_text(content)
+    refused(directory, str(directory / "seed-0" / name), part)
+
+
+@pytest.mark.parametrize(
+    ("fields", "part"),
+    [
+        ({"average_accuracy": "high"}, "average_accuracy is not a number"),
+        ({"forgetting": 0.5}, "forgetting is not a list"),
+        ({"accuracy_matrix": [[0.5], [0.5, 0.5]]}, "accuracy_matrix is not a matrix"),
+        ({"accuracy_matrix": []}, "accuracy_matrix is not a matrix"),
+        ({"method": "other"}, "method 'other'"),
+        ({"accuracy_matrix": [[0.5]]}, "shape (1, 1)"),
+        ({"memory_composition": []}, "memory_composition"),
+    ],
+)
+def test_result_that_does_not_fit_is_named(make_run, fields, part):
+    directory = make_run()
+    make_run(seeds=(1,), **fields)
+    refused(directory, str(directory / "seed-1" / "result.json"), part)
+
+
+def test_result_that_lacks_a_field_is_named(make_run):
+    directory = make_run()
+    path = directory / "seed-0" / "result.json"
+    result = json.loads(path.read_text())
+    del result["forgetting"], result["iterations"]
+    path.write_text(json.dumps(result))
+    refused(directory, str(path), "lacks forgetting, iterations")
+
+
+def test_no_directory_and_no_file_to_write(make_run, tmp_path):
+    with pytest.raises(ValueError, match="no run directory given"):
+        write_report([], tmp_path / "page.html")
+    with pytest.raises(ValueError, match=r"is a directory; name a file"):
+        write_report([make_run()], tmp_path)

@@ -1,0 +1,195 @@
+"""experiments/runner.py: which seeds run, what is written, what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments import report, runner, training
+from experiments.__main__ import main
+from experiments.errors import UserError
+from experiments.options import Run
+from experiments.summary import COLUMNS
+
+NAME = "own-naive-class"
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """An empty folder with a data set of one's own."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    draw = np.random.default_rng(0)
+    y = np.tile(np.arange(4), 10)
+    x = (draw.integers(0, 60, (40, 3, 3)) + 45 * y[:, None, None]).astype(np.uint8)
+    np.savez("data/own.npz", x_train=x, y_train=y, x_test=x[:12], y_test=y[:12])
+    return tmp_path
+
+
+def line(*more):
+    return ["run", "own", "naive", "--experiences", "2", "--epochs", "1", *more]
+
+
+def results(folder):
+    found = {}
+    for path in sorted(folder.glob("**/result.json")):
+        result = json.loads(path.read_text())
+        for name in ("train_seconds", "eval_seconds", "peak_memory_mb"):
+            del result[name]
+        found[result["seed"]] = result
+    return found
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """Training that only notes its seeds, and a page without its figures."""
+    trained = []
+
+    def train_seed(job, seed):
+        if fail["at"] == seed:
+            raise fail["with"]
+        trained.append(seed)
+        return {"format": 1, "seed": seed, **dict.fromkeys(COLUMNS, 0.5)}
+
+    def write_report(runs, output):
+        output.write_text("page")
+        return output
+
+    fail = {"at": None}
+    monkeypatch.setattr(training, "train_seed", train_seed)
+    monkeypatch.setattr(report, "write_report", write_report)
+    trained_and_fail = (trained, fail)
+    return trained_and_fail
+
+
+def test_a_run_from_end_to_end(place, capsys):
+    assert main(line("--seeds", "2")) == 0
+    told = capsys.readouterr().out
+    run = place / "runs" / NAME
+    assert "own, class-incremental, 2 experiences, 1 epoch: naive" in told
+    assert "mean" in told
+    assert str(run / "report.html").removeprefix(f"{place}/") in told
+    assert sorted(p.name for p in run.iterdir()) == ["report.html", "seed-0", "seed-1"]
+    config = json.loads((run / "seed-1" / "config.json").read_text())
+    assert config["options"] == {
+        **{"benchmark": "own", "method": "naive", "scenario": "class"},
+        **{"experiences": 2, "stream_size": None, "seeds": 2, "first_seed": 0},
+        **{"epochs": 1, "batch_size": 10, "eval_batch_size": 256, "model": "mlp"},
+        **{"hidden": [100, 100], "init": "xavier", "optimizer": "sgd", "lr": 0.1},
+        **{"momentum": 0.0, "data_root": "data", "download": False, "threads": 1},
+        **{"device": config["options"]["device"], "resident": True, "out": "runs"},
+        **{"progress": "auto", "overwrite": False},
+    }
+    assert config["options"]["device"] in ("cpu", "cuda")
+    assert (
+        config["command"] == f"python -m experiments {' '.join(line('--seeds', '2'))}"
+    )
+    assert main(["report", str(run), "--output", "page.html"]) == 0
+    assert "naive" in (place / "page.html").read_text()
+
+
+def test_two_runs_of_a_seed_are_the_same_bit_for_bit(place):
+    for out in ("a", "b"):
+        assert main(line("--seeds", "1", "--device", "cpu", "--out", out)) == 0
+    assert results(place / "a") == results(place / "b") != {}
+
+
+def test_an_interrupted_run_goes_on_with_the_missing_seeds(place, fake, capsys):
+    trained, fail = fake
+    fail.update({"at": 1, "with": KeyboardInterrupt()})
+    assert main(line()) == 130
+    assert [p.name for p in (place / "runs" / NAME).iterdir()] == ["seed-0"]
+    fail["at"] = None
+    assert main(line()) == 0
+    assert trained == [0, 1, 2]
+    assert f"seed 0: already in runs/{NAME}/seed-0" in capsys.readouterr().err
+    # More seeds of the same are no other configuration.
+    assert main(line("--seeds", "2", "--first-seed", "2")) == 0
+    assert trained == [0, 1, 2, 3]
+
+
+def test_a_seed_that_fails_leaves_nothing_and_earlier_ones_stay(place, fake, capsys):
+    _, fail = fake
+    fail.update({"at": 1, "with": UserError("no")})
+    assert main(line()) == 2
+    assert capsys.readouterr().err == "error: no\n"
+    assert [p.name for p in (place / "runs" / NAME).iterdir()] == ["seed-0"]
+
+
+def test_nothing_is_written_where_the_loss_is_no_number(place, capsys):
+    assert main(line("--lr", "1e30")) == 2
+    told = capsys.readouterr().err
+    for part in ("the loss is", "iteration", "of experience 1", "learning rate 1e+30"):
+        assert part in told
+    assert not (place / "runs").exists()
+
+
+def test_other_options_are_refused_and_replaced_on_request(place, fake, capsys):
+    trained, _ = fake
+    assert main(line("--seeds", "2")) == 0
+    capsys.readouterr()
+    assert main(line("--lr", "0.5")) == 2
+    told = capsys.readouterr().err
+    for part in ("seed-0 was run with --lr 0.1 (now 0.5)", "--out", "--overwrite"):
+        assert part in told
+    assert trained == [0, 1]
+    assert main(line("--lr", "0.5", "--seeds", "1", "--overwrite")) == 0
+    assert trained == [0, 1, 0]
+    # The other seed was of the old options: it would have mixed with the new ones.
+    assert list(results_there(place)) == ["seed-0"]
+
+
+def results_there(place):
+    return [p.parent.name for p in (place / "runs" / NAME).glob("*/result.json")]
+
+
+def test_changed_data_are_noticed(place, fake, capsys):
+    assert main(line("--seeds", "1")) == 0
+    with np.load("data/own.npz") as stored:
+        arrays = dict(stored)
+    np.savez("data/own.npz", **{**arrays, "x_test": arrays["x_test"] + 1})
+    assert main(line("--seeds", "1")) == 2
+    assert "other data (now data/own.npz)" in capsys.readouterr().err
+
+
+def test_the_directory_says_what_ran():
+    assert str(runner.run_directory(Run("b", "m"))) == "runs/b-m-class"
+    online = Run("b", "m", scenario="task", stream_size=10)
+    assert str(runner.run_directory(online)) == "runs/b-m-task-online"
+
+
+def test_a_memory_that_cannot_serve_is_refused_before_anything(place, capsys):
+    own = "run own er-ring --experiences 2 --set mem_size=3 batch_size_mem=2"
+    assert main(own.split()) == 2
+    assert "a memory of 3 rows is smaller than the 4 classes" in capsys.readouterr().err
+    small = "run own reservoir-replay --experiences 2 --set mem_size=3"
+    assert main(small.split()) == 2
+    told = capsys.readouterr().err
+    assert len(told.splitlines()) == 1
+    assert "batch_size_mem=10" in told
+    assert not (place / "runs").exists()
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(place, fake, capsys):
+    trained, _ = fake
+    (place / "file").write_text("")
+    assert main(line("--out", "file")) == 2
+    assert "cannot write to" in capsys.readouterr().err
+    assert trained == []
+
+
+def test_cuda_is_refused_where_there_is_none(place, monkeypatch, capsys):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(line("--device", "cuda")) == 2
+    assert "--device cuda: torch finds no CUDA device" in capsys.readouterr().err
+
+
+def test_a_report_of_a_folder_without_results_is_refused(place, capsys):
+    (place / "empty").mkdir()
+    assert main(["report", "empty"]) == 2
+    told = capsys.readouterr().err
+    assert len(told.splitlines()) == 1
+    assert "empty" in told
+    assert not (place / "report.html").exists()

@@ -1,0 +1,135 @@
+"""experiments/store.py: files, what is there already, provenance."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from experiments import store
+from experiments.errors import UserError
+from experiments.summary import COLUMNS
+
+RESULT = {"format": 1, "seed": 0, **dict.fromkeys(COLUMNS, 0.5)}
+
+
+def config(lr=0.1, mem_size=200, digest="d", **more):
+    options = {"lr": lr, "seeds": 3, "out": "runs", "data_root": "data", **more}
+    data = {"source": "s", "sha256": digest}
+    return store.configuration("command", options, {"mem_size": mem_size}, data)
+
+
+def test_both_files_are_written(tmp_path):
+    store.write_seed(tmp_path / "run", 4, config(), {**RESULT, "seed": 4})
+    directory = store.seed_directory(tmp_path / "run", 4)
+    assert sorted(p.name for p in directory.iterdir()) == ["config.json", "result.json"]
+    written = json.loads((directory / "config.json").read_text())
+    assert written["seed"] == 4
+    assert written["command"] == "command"
+    assert set(written["versions"]) == {
+        *("python", "torch", "avalanche-lib", "numpy", "avalanche_ext")
+    }
+    assert set(written["git"]) == {"commit", "dirty"}
+    assert written["created"].endswith("+00:00")
+    assert store.finished(tmp_path / "run", config()) == {4: {**RESULT, "seed": 4}}
+
+
+def test_json_has_a_line_a_key(tmp_path):
+    value = {"a": [[1, None], [2.5, 3]], "b": {"c": 1}, "d": "±"}
+    store.write_json(tmp_path / "x.json", value)
+    text = (tmp_path / "x.json").read_text(encoding="utf-8")
+    assert json.loads(text) == value
+    assert ' "a": [[1, null], [2.5, 3]],\n' in text
+    assert '"±"' in text
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path):
+    path = tmp_path / "x.json"
+    store.write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        store.write_json(path, {"a": float("nan")})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_an_interrupted_replacement_is_no_result(tmp_path, monkeypatch):
+    store.write_seed(tmp_path, 0, config(), RESULT)
+    replace = store.os.replace
+
+    def fail(source, target):
+        if Path(target).name == "result.json":
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(store.os, "replace", fail)
+    with pytest.raises(KeyboardInterrupt):
+        store.write_seed(tmp_path, 0, config(lr=1), RESULT)
+    assert store.finished(tmp_path, config(lr=1)) == {}
+    assert sorted(p.name for p in (tmp_path / "seed-0").iterdir()) == ["config.json"]
+
+
+@pytest.mark.parametrize("same", [{"seeds": 9}, {"out": "x"}, {"data_root": "x"}, {}])
+def test_options_without_effect_may_differ(tmp_path, same):
+    store.write_seed(tmp_path, 0, config(), RESULT)
+    assert list(store.finished(tmp_path, config(**same))) == [0]
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"lr": 0.2}, "--lr 0.1 (now 0.2)"),
+        ({"mem_size": 9}, "mem_size 200 (now 9)"),
+        ({"batch_size": 9}, "--batch-size None (now 9)"),
+        ({"digest": "e"}, "other data (now s)"),
+    ],
+)
+def test_results_of_other_options_are_refused(tmp_path, other, told):
+    store.write_seed(tmp_path, 0, config(), RESULT)
+    with pytest.raises(UserError) as raised:
+        store.finished(tmp_path, config(**other))
+    assert str(raised.value) == (
+        f"{tmp_path / 'seed-0'} was run with {told}: use another --out, or "
+        "--overwrite to replace it"
+    )
+
+
+@pytest.mark.parametrize("name", ["config.json", "result.json"])
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": 2}', '{"format": 1}'])
+def test_unreadable_files_are_refused(tmp_path, name, text):
+    store.write_seed(tmp_path, 0, config(), RESULT)
+    (tmp_path / "seed-0" / name).write_text(text)
+    with pytest.raises(UserError, match=rf"{name} cannot be read .*--overwrite"):
+        store.finished(tmp_path, config())
+
+
+def test_other_configurations_can_be_dropped(tmp_path):
+    store.write_seed(tmp_path, 0, config(), RESULT)
+    store.write_seed(tmp_path, 1, config(lr=1), {**RESULT, "seed": 1})
+    store.write_seed(tmp_path, 2, config(), {**RESULT, "seed": 2})
+    (tmp_path / "seed-2" / "config.json").write_text("{")
+    store.drop_others(tmp_path, config())
+    assert list(store.finished(tmp_path, config())) == [0]
+
+
+def test_git_state(tmp_path, monkeypatch):
+    package = tmp_path / "experiments"
+    package.mkdir()
+    monkeypatch.setattr(store, "__file__", str(package / "store.py"))
+    assert store.git_state() == {"commit": None, "dirty": None}
+
+    def git(*words):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", *who, *words], cwd=tmp_path, check=True)
+
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "x")
+    state = store.git_state()
+    assert len(state["commit"]) == 40
+    assert state["dirty"] is False
+    (package / "new.py").write_text("")
+    assert store.git_state()["dirty"] is True
+    # A checkout around this one says nothing about this one.
+    inner = package / "experiments"
+    inner.mkdir()
+    monkeypatch.setattr(store, "__file__", str(inner / "store.py"))
+    assert store.git_state() == {"commit": None, "dirty": None}

@@ -1,0 +1,49 @@
+"""experiments/summary.py: figures and their alignment."""
+
+import math
+
+from experiments.summary import mean_sd, summary_table
+
+
+def result(seed, accuracy, forgetting=0.1):
+    return {
+        "seed": seed,
+        "average_accuracy": accuracy,
+        "average_accuracy_task_known": 1.0,
+        "average_forgetting": forgetting,
+        "backward_transfer": None,
+        "train_seconds": 2.0,
+        "eval_seconds": 0.5,
+    }
+
+
+def test_a_row_a_seed_and_their_mean():
+    lines = summary_table([result(0, 0.9), result(1, 0.8)]).splitlines()
+    assert [line.split()[0] for line in lines] == ["seed", "0", "1", "mean"]
+    assert "90.00" in lines[1]
+    assert "85.00 ± 7.07" in lines[3]
+    assert "10.00 ± 0.00" in lines[3]
+    assert "2.00 ± 0.00" in lines[3]
+    assert "–" in lines[3]
+    ends = {
+        line.rindex(word) + len(word)
+        for line, word in zip(
+            lines, ("accuracy %", "90.00", "80.00", "85.00 ± 7.07"), strict=True
+        )
+    }
+    assert len(ends) == 1
+
+
+def test_one_seed_has_no_mean():
+    lines = summary_table([result(3, 0.9, None)]).splitlines()
+    assert len(lines) == 2
+    assert lines[1].count("–") == 2
+
+
+def test_the_sample_standard_deviation():
+    mean, spread = mean_sd([1.0, 2.0, 4.0])
+    assert mean == 7 / 3
+    assert math.isclose(
+        spread, (((4 / 3) ** 2 + (1 / 3) ** 2 + (5 / 3) ** 2) / 2) ** 0.5
+    )
+    assert math.isnan(mean_sd([1.0])[1])

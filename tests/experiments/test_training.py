@@ -1,0 +1,241 @@
+"""experiments/training.py and measures.py: what a seed trains on and reports."""
+
+import numpy as np
+import pytest
+import torch
+
+from experiments import training
+from experiments.data import Arrays, class_groups, from_arrays, read_arrays
+from experiments.errors import UserError
+from experiments.job import Job
+from experiments.methods import METHODS, method_options
+from experiments.models import MODELS
+from experiments.options import Run
+from experiments.training import train_seed
+
+SCENARIOS = ["class", "domain", "task"]
+VARYING = {"train_seconds", "eval_seconds", "peak_memory_mb"}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return read_arrays("split-digits", None)
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    """Six classes far apart: 26 rows each to train on, 10 to test."""
+    draw = np.random.default_rng(0)
+    centres = draw.integers(40, 215, (6, 4, 4))
+
+    def part(n):
+        y = np.tile(np.arange(6), n)
+        noise = draw.integers(-25, 25, (len(y), 4, 4))
+        return (centres[y] + noise).astype(np.uint8), y + 1
+
+    return from_arrays(*part(26), *part(10), source="blobs")
+
+
+def job(arrays, method="naive", settings=(), experiences=None, **options):
+    experiences = experiences or (5 if len(arrays.classes) == 10 else 3)
+    run = Run("b", method, experiences=experiences, progress="off", **options)
+    groups = class_groups(arrays, experiences, "b")
+    return Job(run, method_options(method, settings), arrays, groups, "cpu")
+
+
+def steady(result):
+    return {key: value for key, value in result.items() if key not in VARYING}
+
+
+@pytest.mark.parametrize("method", ["naive", "class-balanced-replay"])
+@pytest.mark.parametrize("stream_size", [None, 10])
+def test_the_same_seed_gives_the_same_result(digits, method, stream_size):
+    work = job(digits, method, epochs=1, stream_size=stream_size)
+    one = train_seed(work, 3)
+    torch.rand(5), np.random.rand()  # noqa: NPY002
+    assert steady(train_seed(work, 3)) == steady(one)
+    assert steady(train_seed(work, 4)) != steady(one)
+
+
+def test_resident_data_change_nothing(blobs):
+    options = {"epochs": 2, "scenario": "task"}
+    one, other = (
+        train_seed(job(blobs, "reservoir-replay", resident=r, **options), 0)
+        for r in (True, False)
+    )
+    assert steady(one) == steady(other)
+
+
+def test_joint_training_solves_the_digits(digits):
+    result = train_seed(job(digits, "joint", epochs=5), 0)
+    assert result["average_accuracy"] > 0.9
+    assert np.shape(result["accuracy_matrix"]) == (1, 5)
+    assert result["forgetting"] == [None] * 5
+    assert result["average_forgetting"] is None
+    assert result["backward_transfer"] is None
+
+
+def test_replay_keeps_what_plain_training_forgets(digits):
+    work = {"epochs": 10}
+    naive = train_seed(job(digits, **work), 0)
+    replay = train_seed(job(digits, "reservoir-replay", **work), 0)
+    assert naive["average_accuracy"] < 0.25
+    assert naive["average_forgetting"] > 0.9
+    assert replay["average_accuracy"] > 0.75
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_the_last_row_equals_a_bare_evaluation(blobs, scenario, monkeypatch):
+    models = []
+    build = MODELS["mlp"]
+    monkeypatch.setitem(MODELS, "mlp", lambda *a: models.append(build(*a)) or models[0])
+    result = train_seed(job(blobs, "reservoir-replay", scenario=scenario), 0)
+    (model,) = models
+    model.eval()
+    plain, known = [], []
+    for t in range(3):
+        rows = np.isin(blobs.y_test, [2 * t, 2 * t + 1])
+        x = torch.from_numpy(blobs.x_test[rows]).float() / 255
+        y = torch.from_numpy(blobs.y_test[rows])
+        with torch.no_grad():
+            if scenario == "task":
+                out = model(x, torch.full((len(x),), t))
+            else:
+                out = model(x)
+        first = 2 * t if scenario == "class" else 0
+        y = y - 2 * t + first
+        plain.append((out.argmax(1) == y).double().mean().item())
+        pair = out[:, first : first + 2].argmax(1) + first
+        known.append((pair == y).double().mean().item())
+    assert result["accuracy_matrix"][-1] == pytest.approx(plain)
+    assert result["accuracy_matrix_task_known"][-1] == pytest.approx(known)
+    assert result["average_accuracy"] == pytest.approx(np.mean(plain))
+    assert result["average_accuracy_task_known"] == pytest.approx(np.mean(known))
+
+
+def test_forgetting_and_backward_transfer_follow_from_the_matrix(blobs):
+    result = train_seed(job(blobs, epochs=2), 0)
+    matrix = np.array(result["accuracy_matrix"])
+    lost = matrix[:-1].max(0)[:2] - matrix[-1, :2]
+    assert result["forgetting"][:2] == pytest.approx(lost.tolist())
+    assert result["forgetting"][2] is None
+    assert result["average_forgetting"] == pytest.approx(lost.mean())
+    gained = matrix[-1, :2] - matrix.diagonal()[:2]
+    assert result["backward_transfer"] == pytest.approx(gained.mean())
+
+
+def test_a_result_has_every_field(blobs):
+    result = train_seed(job(blobs), 5)
+    assert set(result) == {
+        *("format", "benchmark", "method", "scenario", "seed", "average_accuracy"),
+        *("average_forgetting", "backward_transfer", "average_accuracy_task_known"),
+        *("accuracy_matrix", "accuracy_matrix_task_known", "forgetting", "classes"),
+        *("memory_composition", "train_seconds", "eval_seconds", "peak_memory_mb"),
+        "iterations",
+    }
+    assert result["seed"] == 5
+    assert result["classes"] == [[1, 2], [3, 4], [5, 6]]
+    assert result["memory_composition"] == []
+    assert result["peak_memory_mb"] > 50
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("stream_size", [None, 7])
+def test_an_epoch_passes_over_each_row_once(
+    blobs, method, scenario, stream_size, monkeypatch
+):
+    """Online, batch, of one task or several: the same rows, and the bar knows how many
+    iterations that takes."""
+    seen = []
+    criterion = torch.nn.CrossEntropyLoss.forward
+
+    def forward(self, out, y):
+        if torch.is_grad_enabled():
+            seen.append(len(y))
+        return criterion(self, out, y)
+
+    totals = []
+    monkeypatch.setattr(torch.nn.CrossEntropyLoss, "forward", forward)
+    plugin = training.ProgressPlugin
+    monkeypatch.setattr(
+        training, "ProgressPlugin", lambda *a: totals.append(a[0]) or plugin(*a)
+    )
+    settings = ["batch_size_mem=0"] if "mem_size" in method_options(method, ()) else ()
+    work = job(
+        *(blobs, method, settings),
+        scenario=scenario,
+        stream_size=stream_size,
+        batch_size=4,
+        epochs=2,
+    )
+    result = train_seed(work, 0)
+    rows = 156 * 2 * (2 if method == "cumulative" else 1)  # 52 + 104 + 156 rows
+    assert sum(seen) == rows
+    assert result["iterations"] == len(seen) == totals[0]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_the_memory_is_told_by_class(blobs, scenario):
+    settings = ["mem_size=30"]
+    work = job(blobs, "reservoir-replay", settings, scenario=scenario)
+    composition = train_seed(work, 0)["memory_composition"]
+    assert [sum(step.values()) for step in composition] == [30, 30, 30]
+    names = [set(step) for step in composition]
+    if scenario == "domain":
+        assert names == [{"label 0", "label 1"}] * 3
+    else:
+        assert [sorted(step) for step in names] == [
+            ["1", "2"],
+            ["1", "2", "3", "4"],
+            ["1", "2", "3", "4", "5", "6"],
+        ]
+
+
+@pytest.mark.parametrize("method", ["er-ring", "class-balanced-replay"])
+@pytest.mark.parametrize(("scenario", "classes"), [("class", 6), ("task", 6)])
+def test_a_memory_without_a_row_for_each_class_is_refused(
+    blobs, method, scenario, classes
+):
+    settings = ["mem_size=5", "batch_size_mem=2"]
+    with pytest.raises(UserError) as raised:
+        train_seed(job(blobs, method, settings, scenario=scenario), 0)
+    assert str(raised.value) == (
+        f"{method}: a memory of 5 rows is smaller than the {classes} classes of 'b': "
+        f"use --set mem_size={classes} or more"
+    )
+
+
+def test_a_loss_that_is_no_number_ends_the_run(blobs):
+    with pytest.raises(UserError, match=r"the loss is (nan|inf) in iteration \d+ of"):
+        train_seed(job(blobs, lr=1e12), 0)
+
+
+def test_optimizers():
+    model = torch.nn.Linear(2, 2)
+    sgd = training._optimizer(Run("b", "m", lr=0.3, momentum=0.5), model)
+    adam = training._optimizer(Run("b", "m", lr=0.3, optimizer="adam"), model)
+    assert isinstance(sgd, torch.optim.SGD)
+    assert (sgd.defaults["lr"], sgd.defaults["momentum"]) == (0.3, 0.5)
+    assert isinstance(adam, torch.optim.Adam)
+    assert adam.defaults["lr"] == 0.3
+
+
+def test_the_number_of_threads_is_given_back(blobs):
+    before = torch.get_num_threads()
+    train_seed(job(blobs, threads=before + 1), 0)
+    assert torch.get_num_threads() == before
+
+
+def test_floating_features_of_ones_own(blobs):
+    def floats(x):
+        return x.reshape(len(x), -1).astype(np.float32) / 255
+
+    arrays = Arrays(
+        *(floats(blobs.x_train), blobs.y_train),
+        *(floats(blobs.x_test), blobs.y_test),
+        *(blobs.classes, None, "features"),
+    )
+    one = train_seed(job(arrays, "er-ring", epochs=3), 0)
+    other = train_seed(job(blobs, "er-ring", epochs=3), 0)
+    assert steady(one) == steady(other)
