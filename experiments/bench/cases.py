@@ -2,17 +2,9 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from experiments.bench.workload import Row, Sizes, Workload
+from experiments.bench.workload import Row, Workload
 from experiments.errors import unknown
-
-
-class Growth(NamedTuple):
-    """Two rows of a case whose ratio says how cost grows."""
-
-    above: str
-    below: str
 
 
 @dataclass(frozen=True)
@@ -22,14 +14,12 @@ class Case:
     :param summary: one line for people.
     :param unit: of every number in its rows; smaller is better.
     :param rows: its lines, each with its contenders.
-    :param growth: pairs of rows to compare for each contender.
     """
 
     name: str
     summary: str
     unit: str
     rows: Callable[[Workload], list[Row]]
-    growth: Callable[[Sizes], list[Growth]] = lambda sizes: []
 
 
 def _naive_iteration(work: Workload) -> list[Row]:
@@ -56,48 +46,22 @@ def _online_replay(work: Workload) -> list[Row]:
     return online.rows(work)
 
 
-def _online_growth(sizes: Sizes) -> list[Growth]:
-    from experiments.bench.online import label
-
-    first, *later = sizes.stages
-    return [Growth(label(stage), label(first)) for stage in later]
-
-
 def _memory_row(work: Workload) -> list[Row]:
-    from experiments.bench import memory
+    from experiments.bench import memory_row
 
-    return memory.size_rows(work)
+    return memory_row.rows(work)
 
 
 def _insertion(work: Workload) -> list[Row]:
-    from experiments.bench import memory
+    from experiments.bench import insertion
 
-    return memory.insertion_rows(work)
-
-
-def _insertion_growth(sizes: Sizes) -> list[Growth]:
-    from experiments.bench.memory import ADMISSIONS
-
-    return _capacity_growth(ADMISSIONS, sizes)
+    return insertion.rows(work)
 
 
 def _draw(work: Workload) -> list[Row]:
-    from experiments.bench import memory
+    from experiments.bench import draw
 
-    return memory.draw_rows(work)
-
-
-def _draw_growth(sizes: Sizes) -> list[Growth]:
-    from experiments.bench.memory import WAYS
-
-    return _capacity_growth(WAYS, sizes)
-
-
-def _capacity_growth(names: Iterable[str], sizes: Sizes) -> list[Growth]:
-    from experiments.bench.memory import label
-
-    small, large = min(sizes.capacities), max(sizes.capacities)
-    return [Growth(label(name, large), label(name, small)) for name in names]
+    return draw.rows(work)
 
 
 CASES = {
@@ -126,7 +90,6 @@ CASES = {
             "a step of an online stream by 10 rows, replaying 10 of a memory of 500",
             "ms per step",
             _online_replay,
-            _online_growth,
         ),
         Case(
             "memory-row",
@@ -139,14 +102,12 @@ CASES = {
             "a batch of 10 offered to a full memory that has seen twice its capacity",
             "µs per batch",
             _insertion,
-            _insertion_growth,
         ),
         Case(
             "draw",
             "10 rows drawn from a full memory",
             "µs per draw",
             _draw,
-            _draw_growth,
         ),
     )
 }
@@ -162,5 +123,3 @@ def choose(names: Iterable[str]) -> list[Case]:
         if name not in CASES:
             raise unknown("case", name, CASES)
     return [CASES[name] for name in wanted]
-
-

@@ -57,8 +57,7 @@ def _trained(work: Workload, make: Callable[[], Any], floats: bool) -> Observe:
 
 def _bare(work: Workload, batch: int, hidden: Sequence[int], memory: int) -> Observe:
     warm, train = work.sizes.warm, work.sizes.train
-    arrays = work.part(0, warm + train, floats=True)
-    x, y = torch.from_numpy(arrays.x_train), torch.from_numpy(arrays.y_train)
+    x, y = strategies.tensors(work, 0, warm + train, floats=True)
 
     def prepare() -> Callable[[], int]:
         model = strategies.network(hidden)

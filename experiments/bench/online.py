@@ -19,11 +19,6 @@ DEFAULT_UNTIL = 300
 """Upstream's default memory grows too slow to be followed any further."""
 
 
-def label(stage: int) -> str:
-    """The row of a stage."""
-    return f"sub-experience {stage:,}"
-
-
 def rows(work: Workload) -> list[Row]:
     """The step around each stage of the stream."""
     return [_row(work, stage) for stage in work.sizes.stages]
@@ -47,7 +42,8 @@ def _row(work: Workload, stage: int) -> Row:
             lambda: strategies.upstream_default(HIDDEN, SIZE, memory),
             floats=True,
         )
-    return Row(label(stage), contenders)
+    first = work.sizes.stages[0]
+    return Row(_label(stage), contenders, None if stage == first else _label(first))
 
 
 def _around(work: Workload, stage: int, begin: Callable[[], Any]) -> Observe:
@@ -97,14 +93,17 @@ def _stream(work: Workload, stage: int, floats: bool) -> Iterator[Any]:
     return online(whole, SIZE, seed=0)
 
 
+def _label(stage: int) -> str:
+    return f"sub-experience {stage:,}"
+
+
 def _length(work: Workload, stage: int) -> int:
     """Rows that are enough for all rounds around a stage."""
     return SIZE * (stage + STEPS * (work.rounds + 1))
 
 
 def _bare(work: Workload, stage: int) -> Observe:
-    arrays = work.part(0, _length(work, stage), floats=True)
-    x, y = torch.from_numpy(arrays.x_train), torch.from_numpy(arrays.y_train)
+    x, y = strategies.tensors(work, 0, _length(work, stage), floats=True)
 
     def begin() -> Callable[[int], int]:
         model = strategies.network(HIDDEN)

@@ -7,16 +7,15 @@ import torch
 from avalanche.training.plugins import EvaluationPlugin, ReplayPlugin
 from avalanche.training.storage_policy import ReservoirSamplingBuffer
 from avalanche.training.supervised import Naive
-from torch import nn
+from torch import Tensor, nn
 
 from avalanche_ext import LeanEvaluationPlugin, ResidentDataPlugin, reservoir_replay
-from experiments.bench.workload import Workload
+from experiments.bench.workload import CLASSES, SHAPE, Workload
 from experiments.benchmarks import build
 from experiments.models import MODELS, Task
 
 LEARNING_RATE = 0.01
-CLASSES = 10
-TASK = Task((1, 28, 28), CLASSES, 0)
+TASK = Task((1, *SHAPE), CLASSES, 0)
 
 
 def network(hidden: Sequence[int]) -> nn.Module:
@@ -39,6 +38,14 @@ def experience(work: Workload, start: int, stop: int, floats: bool) -> Any:
     """
     everything = [list(range(CLASSES))]
     return build(work.part(start, stop, floats), everything, "class").train[0]
+
+
+def tensors(
+    work: Workload, start: int, stop: int, floats: bool
+) -> tuple[Tensor, Tensor]:
+    """The same rows as tensors."""
+    arrays = work.part(start, stop, floats)
+    return torch.from_numpy(arrays.x_train), torch.from_numpy(arrays.y_train)
 
 
 def ours(hidden: Sequence[int], batch: int, memory: int = 0, **more: Any) -> Naive:

@@ -14,6 +14,7 @@ from experiments.data import Arrays, from_arrays, read_arrays
 DIGITS = "split-mnist"
 FILES = (f"{DIGITS}.npz", "mnist.npz", "MNIST/raw")
 SHAPE = (28, 28)
+CLASSES = 10
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,9 @@ class Sizes:
 
     :param warm: rows trained before those that are timed, so that memories are full.
     :param memory: rows of the memory where a model is trained.
+    :param stages: sub-experiences around which the steps of a stream are timed.
+    :param capacities: of the memory by itself.
+    :param stored: rows of the memory whose bytes are counted.
     :param offered: batches of ten offered in a round of ``insertion``.
     :param drawn: draws in a round of ``draw``.
     """
@@ -32,7 +36,7 @@ class Sizes:
     memory: int = 500
     stages: tuple[int, ...] = (30, 300, 3_000)
     capacities: tuple[int, ...] = (1_000, 10_000, 100_000)
-    row_count: int = 5_000
+    stored: int = 5_000
     offered: int = 20
     drawn: int = 200
 
@@ -43,10 +47,12 @@ class Row:
 
     :param contenders: name → maker of its observation; the maker's time and that of
         whatever it prepares do not count.
+    :param grown_from: the row that this one is compared with, contender by contender.
     """
 
     label: str
     contenders: dict[str, Callable[[], Observe]]
+    grown_from: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,9 +82,11 @@ class Workload:
     def part(self, start: int, stop: int, floats: bool = False) -> Arrays:
         """Training rows ``start … stop − 1``, from the first again after the last."""
         arrays = self.floats if floats else self.arrays
-        index = np.arange(start, stop) % len(arrays.y_train)
+        rows: slice | np.ndarray = slice(start, stop)
+        if stop > len(arrays.y_train):
+            rows = np.arange(start, stop) % len(arrays.y_train)
         return dataclasses.replace(
-            arrays, x_train=arrays.x_train[index], y_train=arrays.y_train[index]
+            arrays, x_train=arrays.x_train[rows], y_train=arrays.y_train[rows]
         )
 
 
@@ -100,12 +108,12 @@ def load(data_root: Path, sizes: Sizes, rounds: int) -> Workload:
 
 
 def random_images(train: int, test: int) -> Arrays:
-    """Noise of ten classes, the same each time."""
+    """Noise with balanced labels, the same each time."""
     draw = np.random.default_rng(0)
     parts = []
     for rows in (train, test):
         parts.append(draw.integers(0, 256, (rows, *SHAPE), dtype=np.uint8))
-        parts.append(draw.permutation(np.arange(rows) % 10))
+        parts.append(draw.permutation(np.arange(rows) % CLASSES))
     return from_arrays(*parts, source="random")
 
 

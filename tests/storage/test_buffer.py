@@ -301,7 +301,7 @@ def test_on_disk_as_in_memory(admission, tmp_path):
     for first in range(0, 60, 7):
         numbers = torch.arange(first, first + 7)
         for buffer in (memory, disk):
-            buffer.add(inputs(numbers), numbers % 3, numbers % 2)
+            buffer.add(inputs(numbers), numbers % 3, numbers % 3 // 2)
         assert_same(memory, disk)
         assert torch.equal(memory.sample(3)["index"], disk.sample(3)["index"])
     for buffer in (memory, disk):
