@@ -197,10 +197,7 @@ class ResidentLoader:
             own = [take(c, position) for c in self._own]
             length = len(rows)
         raw, *others = leaf
-        if self.transform is None:
-            x = raw
-        elif self._ahead or length <= size:
-            x = self.transform(raw)
+        x = raw if self.transform is None else self.transform(raw)
         columns = [x, *others, *own]
         if length <= size:
             yield ResidentBatch(columns, raw, self.transform)

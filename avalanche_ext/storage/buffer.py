@@ -26,7 +26,7 @@ SAMPLINGS = ("uniform",)
 
 _FACTS = ("arrival", "uses")  # columns that the memory adds to each row
 
-_KEYS_AHEAD = 2**16  # random numbers drawn ahead for coming draws
+_DRAWS_AHEAD = 128  # draws made at a time once the memory no longer grows
 
 
 class MultiStrategyBuffer(ExemplarsBuffer):
@@ -232,9 +232,8 @@ class MultiStrategyBuffer(ExemplarsBuffer):
             index = torch.arange(stored)
         else:
             if self._ahead_of != (stored, n) or not self._ahead:
-                full = stored == self.max_size
-                draws = max(1, _KEYS_AHEAD // stored) if full else 1
-                block = uniform(stored, n, self._drawing, min(draws, 128))
+                draws = _DRAWS_AHEAD if stored == self.max_size else 1
+                block = uniform(stored, n, self._drawing, draws)
                 self._ahead = list(block.unbind())
                 self._ahead.reverse()
                 self._ahead_of = (stored, n)

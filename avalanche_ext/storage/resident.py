@@ -129,7 +129,7 @@ class LeafStores:
     :param keep: how many of each to remember.
     """
 
-    def __init__(self, keep: int = 64) -> None:
+    def __init__(self, keep: int = 256) -> None:
         self._stores: OrderedDict[Any, tuple[Any, LeafStore, Pipeline]] = OrderedDict()
         self._sources: OrderedDict[Any, RowSource] = OrderedDict()
         self._keep = keep

@@ -1,11 +1,11 @@
 """Which rows to replay: policies that return indices."""
 
+import math
+
 import torch
 from torch import Tensor
 
-# Below this many collisions expected a draw, whole draws are rejected; above it,
-# every draw orders all rows.
-_REJECT_BELOW = 1.0
+_ORDER_ALL_BELOW = 2**14  # rows up to which ordering all is the cheapest single draw
 
 
 def uniform(
@@ -14,9 +14,9 @@ def uniform(
     """``draws`` independent draws of ``size`` of ``stored`` rows without replacement.
 
     Every ordered choice of distinct rows has the same probability
-    ``(stored − size)! / stored!``. Small draws of many rows are drawn with
-    replacement and redrawn while any row repeats, which leaves the distribution
-    over distinct rows exactly uniform; the others sort random keys.
+    ``(stored − size)! / stored!``: a draw is the first ``size`` distinct rows of a
+    sequence drawn with replacement, or, where that costs more, the start of a random
+    order of all rows.
 
     >>> uniform(5, 5, torch.Generator().manual_seed(0)).sort().values.tolist()
     [[0, 1, 2, 3, 4]]
@@ -26,15 +26,30 @@ def uniform(
     """
     if size > stored:
         raise ValueError(f"{size} rows asked for without replacement of {stored}")
-    if size * (size - 1) / 2 / max(stored, 1) >= _REJECT_BELOW:
+    if draws == 1 and stored <= _ORDER_ALL_BELOW:
+        return torch.randperm(stored, generator=generator)[None, :size]
+    if 2 * size > stored:
         keys = torch.rand(draws, stored, generator=generator, dtype=torch.float64)
         return keys.argsort(dim=1)[:, :size].contiguous()
-    index = torch.randint(stored, (draws, size), generator=generator)
-    while True:
-        ordered = index.sort(dim=1).values
-        repeats = (ordered[:, 1:] == ordered[:, :-1]).any(dim=1).nonzero()[:, 0]
-        if len(repeats) == 0:
-            return index
-        index[repeats] = torch.randint(
-            stored, (len(repeats), size), generator=generator
-        )
+    # So many with replacement hold `size` distinct ones almost always.
+    expected = -stored * math.log1p(-size / stored)
+    length = math.ceil(expected + 3 * math.sqrt(expected)) if size > 1 else size
+    chosen = torch.empty(draws, size, dtype=torch.long)
+    todo = torch.arange(draws)
+    while len(todo):
+        sequence = torch.randint(stored, (len(todo), length), generator=generator)
+        fresh = _first_occurrences(sequence)
+        # Too short a sequence is drawn again: no row is favoured by that.
+        enough = fresh.sum(dim=1) >= size
+        order = (~fresh[enough]).to(torch.uint8).argsort(dim=1, stable=True)
+        chosen[todo[enough]] = sequence[enough].gather(1, order[:, :size])
+        todo = todo[~enough]
+    return chosen
+
+
+def _first_occurrences(sequence: Tensor) -> Tensor:
+    """Of each row of ``sequence``: whether a value appears for the first time."""
+    values, order = sequence.sort(dim=1, stable=True)
+    fresh = torch.ones_like(values, dtype=torch.bool)
+    fresh[:, 1:] = values[:, 1:] != values[:, :-1]
+    return torch.empty_like(fresh).scatter_(1, order, fresh)

@@ -1,0 +1,337 @@
+"""experiments/bench: its clockwork, its bare loops, and every case in small."""
+
+import itertools
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from experiments.bench import command, loops, online, strategies
+from experiments.bench.cases import CASES, Case, choose
+from experiments.bench.command import Bench, run_bench
+from experiments.bench.results import case_record, case_table
+from experiments.bench.timing import Measured, interleave, ratio, spread, stopwatch
+from experiments.bench.workload import Row, Sizes, load, random_images
+from experiments.errors import UserError
+
+TINY = Sizes(
+    train=150,
+    warm=140,
+    test=50,
+    memory=128,
+    stages=(4, 8),
+    capacities=(20, 40),
+    stored=50,
+    offered=2,
+    drawn=3,
+)
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    return load(tmp_path, TINY, rounds=2)
+
+
+class TestTiming:
+    def test_the_stopwatch_leaves_out_preparation_and_divides_by_units(self):
+        now = [0.0]
+
+        def pass_by(seconds, result):
+            now[0] += seconds
+            return result
+
+        observe = stopwatch(
+            lambda: pass_by(100.0, lambda: pass_by(3.0, 6)), 1e3, clock=lambda: now[0]
+        )
+        assert observe() == pytest.approx(500.0)  # ms a unit
+
+    def test_rounds_interleave_in_changing_order_and_the_first_is_discarded(self):
+        seen = []
+
+        def maker(name, costs):
+            costs = iter(costs)
+            return lambda: lambda: (seen.append(name), next(costs))[1]
+
+        measured = interleave(
+            {("row", "a"): maker("a", [9, 1, 2]), ("row", "b"): maker("b", [9, 3, 4])},
+            repeats=2,
+        )
+        assert seen == ["b", "a", "a", "b", "b", "a"]
+        assert measured["row", "a"].values == [1, 2]
+        assert measured["row", "b"].values == [3, 4]
+
+    def test_a_contender_that_fails_drops_out_and_the_others_go_on(self):
+        def broken():
+            raise TypeError("no\n  such thing")
+
+        late = itertools.count()
+
+        def breaks_later():
+            if next(late) == 1:
+                raise ValueError
+            return 1.0
+
+        measured = interleave(
+            {
+                ("row", "making"): broken,
+                ("row", "observing"): lambda: breaks_later,
+                ("row", "good"): lambda: lambda: 2.0,
+            },
+            repeats=3,
+        )
+        assert measured["row", "making"].error == "TypeError: no such thing"
+        assert measured["row", "observing"].error == "ValueError"
+        assert measured["row", "observing"].spread is None
+        assert measured["row", "good"].values == [2.0, 2.0, 2.0]
+        assert ratio(measured["row", "making"], measured["row", "good"]) is None
+
+    def test_median_quartiles_and_ratios_by_round(self):
+        assert spread([4.0]) == (4.0, 4.0, 4.0)
+        assert spread([5.0, 1.0, 3.0, 2.0, 4.0]) == (3.0, 2.0, 4.0)
+        # The median of the ratios (2), not the ratio of the medians (20 / 1).
+        above, below = Measured([2.0, 20.0, 200.0]), Measured([1.0, 100.0, 1.0])
+        assert ratio(above, below).median == 2.0
+        assert ratio(above, Measured([1.0, 0.0, 1.0])) is None
+
+
+class TestBareLoops:
+    def test_the_reservoir_keeps_every_row_equally_often(self):
+        kept = torch.zeros(40)
+        for seed in range(2000):
+            memory = loops.ReservoirMemory(10, seed)
+            rows = torch.arange(40)
+            for some in rows.split(7):
+                memory.add(some[:, None], some)
+            assert len(memory) == len(set(memory.y.tolist())) == 10
+            assert torch.equal(memory.x[:, 0], memory.y)
+            kept[memory.y] += 1
+        # 2000 draws of probability 1/4: five standard deviations are 97.
+        assert (kept - 500).abs().max() < 97
+
+    def test_the_ring_keeps_the_last_rows_of_each_class(self):
+        memory = loops.RingMemory(4, classes=2)
+        rows = torch.arange(14)
+        for some in rows.split(5):
+            memory.add(some, some % 2)
+        assert sorted(memory.x.tolist()) == [10, 11, 12, 13]
+
+    @pytest.mark.parametrize("stored", [50, 5000])
+    def test_draws_are_distinct_rows(self, stored):
+        memory = loops.ReservoirMemory(stored)
+        rows = torch.arange(stored)
+        memory.add(rows, rows)
+        x, y = memory.draw(20)
+        assert len(set(x.tolist())) == 20
+        assert torch.equal(x, y)
+
+    def test_evaluation_counts_right_answers(self):
+        x = torch.eye(3)
+        parts = [(x, torch.tensor([0, 1, 0])), (x, torch.tensor([0, 1, 2]))]
+        assert loops.evaluate(torch.nn.Identity(), parts, 2) == pytest.approx(
+            [2 / 3, 1]
+        )
+
+    def test_training_replays_and_steps_once_a_batch(self, tiny):
+        x, y = strategies.tensors(tiny, 0, 30, floats=True)
+        model = strategies.network((8,))
+        rows = []
+        model.register_forward_hook(lambda m, i, out: rows.append(len(out)))
+        memory = loops.ReservoirMemory(20)
+        batches = torch.arange(30).split(10)
+        optimizer = strategies.descent(model)
+        assert loops.train(model, optimizer, x, y, batches, memory, 10) == 3
+        assert rows == [10, 20, 20]
+        assert memory.seen == 30
+
+
+@pytest.mark.filterwarnings("ignore:No loggers specified", "ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("make", "rows"), [(strategies.ours, "images"), (strategies.upstream, "floats")]
+)
+def test_contenders_replay_as_many_rows_in_as_many_iterations(tiny, make, rows):
+    strategy = make((8,), 10, 128)
+    strategy.train(strategies.experience(tiny, 0, 140, rows), eval_streams=[])
+    seen = []
+    strategy.model.register_forward_hook(lambda m, i, out: seen.append(len(i[0])))
+    before = strategy.clock.total_iterations
+    strategy.train(strategies.experience(tiny, 140, 290, rows), eval_streams=[])
+    assert strategy.clock.total_iterations - before == 15
+    assert seen == [20] * 15
+
+
+def test_a_late_stage_is_passed_once_by_all_rounds_and_an_early_one_in_each(tiny):
+    runs = []
+
+    def begin():
+        run = []
+        runs.append(run)
+        return lambda n: (run.append(n), n)[1]
+
+    for _ in range(2):
+        late = online._around(tiny, 100, begin)
+        late()
+        late()
+    assert runs == [[80, 20, 20], [80, 20, 20]]  # two rounds around 100
+    runs.clear()
+    early = online._around(tiny, 15, begin)
+    early()
+    early()
+    assert runs == [[8, 15], [8, 15]]
+
+
+def test_every_case_runs(tmp_path, capsys):
+    out = tmp_path / "results" / "bench.json"
+    run_bench(Bench(repeats=1, out=out, data_root=tmp_path), TINY)
+    text = capsys.readouterr().out
+    assert "random images" in text
+    record = json.loads(out.read_text(encoding="utf-8"))
+    assert str(tmp_path) not in out.read_text(encoding="utf-8")
+    assert record["command"] == "python -m experiments bench --repeats 1"
+    assert record["options"] == {"repeats": 1, "threads": 1}
+    assert "random images" in record["data"]["source"]
+    assert record["machine"]["processor"]
+    assert record["versions"]["torch"]
+    assert list(record["cases"]) == list(CASES)
+    for case in record["cases"].values():
+        for row in case["rows"].values():
+            assert "ours" in row["contenders"]
+            for one in row["contenders"].values():
+                assert one.get("error") is None
+                assert len(one["values"]) == 1
+                assert one["median"] > 0
+    rows = record["cases"]["online-replay"]["rows"]["sub-experience 8"]
+    assert set(rows["ratios"]) == {
+        "ours / bare",
+        "upstream / ours",
+        "upstream default / ours",
+    }
+    assert "ours / sub-experience 4" in rows["growth"]
+
+
+def test_a_workload_wraps_around_and_scales(tiny):
+    assert len(tiny.arrays.y_train) == 290
+    part = tiny.part(280, 300, floats=True)
+    assert (part.y_train[10:] == tiny.arrays.y_train[:10]).all()
+    assert part.x_train.dtype == "float32"
+    assert part.maximum is None
+    assert 0 <= part.x_train.min() <= part.x_train.max() <= 1
+
+
+def test_images_are_read_from_the_data_root(tmp_path):
+    images = random_images(60, 40)
+    names = ("x_train", "y_train", "x_test", "y_test")
+    torch_free = {name: getattr(images, name) for name in names}
+    np.savez(tmp_path / "mnist.npz", **torch_free)
+    work = load(tmp_path, TINY, rounds=2)
+    assert work.data == "MNIST"
+    assert len(work.arrays.y_test) == 40
+    (tmp_path / "mnist.npz").write_bytes(b"broken")
+    with pytest.raises(UserError, match="cannot be read"):
+        load(tmp_path, TINY, rounds=2)
+
+
+def _invented(monkeypatch, contenders):
+    row = Row("a row", contenders)
+    case = Case("invented", "for a test", "units", lambda work: [row])
+    monkeypatch.setitem(CASES, "invented", case)
+
+
+def _broken():
+    raise RuntimeError("broken")
+
+
+def test_upstreams_failure_is_shown_and_the_case_goes_on(tmp_path, monkeypatch, capsys):
+    good = lambda: lambda: 1.0  # noqa: E731
+    _invented(monkeypatch, {"ours": good, "upstream": _broken, "bare": good})
+    out = run_bench(
+        Bench(("invented",), 2, tmp_path / "b.json", tmp_path / "none"), TINY
+    )
+    text = capsys.readouterr().out
+    assert "RuntimeError: broken" in text
+    row = json.loads(out.read_text())["cases"]["invented"]["rows"]["a row"]
+    assert row["contenders"]["upstream"] == {"error": "RuntimeError: broken"}
+    assert list(row["ratios"]) == ["ours / bare"]
+
+
+def test_our_own_failure_is_an_error_after_the_numbers_are_written(
+    tmp_path, monkeypatch
+):
+    good = lambda: lambda: 1.0  # noqa: E731
+    _invented(monkeypatch, {"ours": _broken, "upstream": good, "bare": good})
+    out = tmp_path / "b.json"
+    with pytest.raises(UserError, match="invented, a row, ours: RuntimeError: broken"):
+        run_bench(Bench(("invented",), 1, out, tmp_path), TINY)
+    assert "invented" in json.loads(out.read_text())["cases"]
+
+
+def test_nothing_measured_is_an_error(tmp_path, monkeypatch):
+    _invented(monkeypatch, {"upstream": _broken})
+    with pytest.raises(UserError, match="RuntimeError: broken"):
+        run_bench(Bench(("invented",), 1, tmp_path / "b.json", tmp_path), TINY)
+
+
+def test_the_table_says_who_is_compared_with_whom():
+    rows = [
+        Row("small", dict.fromkeys(("ours", "bare", "upstream"), None)),
+        Row("large", dict.fromkeys(("ours", "bare"), None), grown_from="small"),
+    ]
+    results = {
+        ("small", "ours"): Measured([2.0]),
+        ("small", "bare"): Measured([1.0]),
+        ("small", "upstream"): Measured([3000.0]),
+        ("large", "ours"): Measured([3.0]),
+        ("large", "bare"): Measured([0.5]),
+    }
+    case = Case("name", "summary", "µs", lambda work: rows)
+    lines = case_table(case, rows, results).splitlines()
+    assert lines[0] == "name: summary"
+    assert (
+        lines[1].split() == "µs ours upstream bare ours / bare upstream / ours".split()
+    )
+    assert lines[2].split()[:5] == ["small", "2.00", "3,000", "1.00", "2.00"]
+    assert lines[3].split()[:4] == ["large", "3.00", "–", "0.50"]
+    assert lines[4].split(":")[0].strip() == "large / small"
+    assert "ours 1.50" in lines[4]
+    record = case_record(case, rows, results)
+    assert record["rows"]["large"]["growth"]["ours / small"]["median"] == 1.5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (Bench(("naive-iteratio",)), "did you mean 'naive-iteration'.*use .*insertion"),
+        (Bench(repeats=0), "--repeats 0: use 1 or more"),
+    ],
+)
+def test_bad_options_are_told_before_anything_runs(options, message):
+    with pytest.raises(UserError, match=message):
+        run_bench(options)
+
+
+def test_a_place_that_cannot_take_the_file_is_told_before_anything_runs(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(command, "load", _broken)
+    (tmp_path / "file").touch()
+    for place in (tmp_path, tmp_path / "file" / "bench.json"):
+        with pytest.raises(UserError, match="cannot write"):
+            run_bench(Bench(out=place))
+
+
+def test_names_choose_cases_once_and_none_chooses_all():
+    assert [case.name for case in choose(["draw", "insertion", "draw"])] == [
+        "draw",
+        "insertion",
+    ]
+    assert [case.name for case in choose([])] == list(CASES)
+
+
+def test_the_options_load_without_torch():
+    code = (
+        "import sys, experiments.bench.command; "
+        "assert not {'torch', 'avalanche'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
