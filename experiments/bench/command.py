@@ -57,13 +57,14 @@ def run_bench(options: Bench, sizes: Sizes | None = None) -> Path:
         raise UserError(f"--repeats {options.repeats}: use 1 or more")
     _check_writable(options.out)
     work = load(options.data_root, sizes or Sizes(), options.repeats + 1)
-    records, failures = [], []
+    records: dict[str, Any] = {}
+    failures: list[str] = []
     with _still():
         print(f"{work.data}; {_processor()}; one thread; medians of {options.repeats}")
         for case in cases:
             rows, results = _measure(case, work, options.repeats)
             print(f"\n{case_table(case, rows, results)}", flush=True)
-            records.append(case_record(case, rows, results))
+            records[case.name] = case_record(case, rows, results)
             failures += _failures(case, results)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     store.write_json(options.out, {**_configuration(options, work), "cases": records})

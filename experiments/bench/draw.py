@@ -31,7 +31,7 @@ def _row(work: Workload, way: str, capacity: int) -> Row:
 
     def upstream() -> Observe:
         memory = ReservoirSamplingBuffer(capacity)
-        memory.post_adapt(None, strategies.experience(work, 0, capacity, floats=False))
+        memory.post_adapt(None, strategies.experience(work, 0, capacity, "raw"))
         batches = _endless(DataLoader(memory.buffer, batch_size=BATCH, shuffle=True))
         return _drawn(work, lambda: next(batches))
 

@@ -93,7 +93,7 @@ def _offered(work: Workload, capacity: int, make: Callable[[], Offer]) -> Observ
 
 def _adapted(work: Workload, capacity: int, make: Callable[[int], Any]) -> Observe:
     """The same of upstream's memories, which are offered experiences."""
-    past = strategies.experience(work, 0, 2 * capacity, floats=False)
+    past = strategies.experience(work, 0, 2 * capacity, "raw")
     coming = [
         SimpleNamespace(
             dataset=past.dataset.subset(list(range(i * BATCH, (i + 1) * BATCH)))

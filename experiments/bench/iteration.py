@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from experiments.bench import loops, strategies
+from experiments.bench.strategies import Rows
 from experiments.bench.timing import Observe, stopwatch
 from experiments.bench.workload import Row, Workload
 
@@ -25,21 +26,21 @@ def _row(work: Workload, batch: int, hidden: Sequence[int], replay: bool) -> Row
         f"batch {batch}{f'+{batch}' if replay else ''}, MLP {sizes}",
         {
             "ours": lambda: _trained(
-                work, lambda: strategies.ours(hidden, batch, memory), floats=False
+                work, lambda: strategies.ours(hidden, batch, memory), "images"
             ),
             "upstream": lambda: _trained(
-                work, lambda: strategies.upstream(hidden, batch, memory), floats=True
+                work, lambda: strategies.upstream(hidden, batch, memory), "floats"
             ),
             "bare": lambda: _bare(work, batch, hidden, memory),
         },
     )
 
 
-def _trained(work: Workload, make: Callable[[], Any], floats: bool) -> Observe:
+def _trained(work: Workload, make: Callable[[], Any], rows: Rows) -> Observe:
     """The second experience of a run, whose first one has filled the memory."""
     warm, train = work.sizes.warm, work.sizes.train
-    first = strategies.experience(work, 0, warm, floats)
-    second = strategies.experience(work, warm, warm + train, floats)
+    first = strategies.experience(work, 0, warm, rows)
+    second = strategies.experience(work, warm, warm + train, rows)
 
     def prepare() -> Callable[[], int]:
         strategy = make()

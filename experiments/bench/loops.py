@@ -11,15 +11,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+_SMALL = 32  # up to here deciding in Python beats the vectorised form
 _SHORT = 4096  # up to here a whole permutation is cheaper than a sample in Python
 
 
 class ReservoirMemory:
-    """Algorithm R over batches.
-
-    Decisions are drawn in Python, which beats the vectorised form at any batch size
-    in use here, and all rows of a batch are written at once.
-    """
+    """Algorithm R over batches, whose rows are all written at once."""
 
     def __init__(self, capacity: int, seed: int = 0) -> None:
         self.capacity = capacity
@@ -32,6 +29,9 @@ class ReservoirMemory:
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Offer a batch."""
+        if len(y) > _SMALL:
+            self._add_many(x, y)
+            return
         slots = {}
         for position in range(len(y)):
             self.seen += 1
@@ -40,7 +40,19 @@ class ReservoirMemory:
                 slot = int(self._random() * self.seen)
             if slot < self.capacity:
                 slots[slot] = position
-        self._write(slots, x, y)
+        if slots:
+            row = torch.tensor(list(slots.values()))
+            self._write(torch.tensor(list(slots)), row, x, y)
+
+    def _add_many(self, x: Tensor, y: Tensor) -> None:
+        number = torch.arange(self.seen + 1, self.seen + len(y) + 1)
+        slot = (torch.rand(len(y), dtype=torch.float64) * number).long()
+        if self.seen < self.capacity:
+            slot = torch.where(number <= self.capacity, number - 1, slot)
+        self.seen += len(y)
+        row = (slot < self.capacity).nonzero()[:, 0]
+        if len(row):  # where a slot is hit twice the later row is written last
+            self._write(slot[row], row, x, y)
 
     def draw(self, n: int) -> tuple[Tensor, Tensor]:
         """``n`` rows without replacement, or all there are."""
@@ -51,14 +63,10 @@ class ReservoirMemory:
             index = torch.tensor(random.sample(range(stored), n))
         return self.x.index_select(0, index), self.y.index_select(0, index)
 
-    def _write(self, slots: dict[int, int], x: Tensor, y: Tensor) -> None:
-        if not slots:
-            return
+    def _write(self, slot: Tensor, row: Tensor, x: Tensor, y: Tensor) -> None:
         if not len(self.x):
             self.x = x.new_zeros(self.capacity, *x.shape[1:])
             self.y = y.new_zeros(self.capacity)
-        slot = torch.tensor(list(slots))
-        row = torch.tensor(list(slots.values()))
         self.x.index_copy_(0, slot, x.index_select(0, row))
         self.y.index_copy_(0, slot, y.index_select(0, row))
 
@@ -78,7 +86,8 @@ class RingMemory(ReservoirMemory):
             slots[group * self._quota + self._met[group] % self._quota] = position
             self._met[group] += 1
         self.seen += len(y)
-        self._write(slots, x, y)
+        row = torch.tensor(list(slots.values()))
+        self._write(torch.tensor(list(slots)), row, x, y)
 
 
 def train(

@@ -8,6 +8,7 @@ import torch
 from avalanche.benchmarks import split_online_stream
 
 from experiments.bench import loops, strategies
+from experiments.bench.strategies import Rows
 from experiments.bench.timing import Observe, stopwatch
 from experiments.bench.workload import Row, Workload
 from experiments.benchmarks import online
@@ -28,10 +29,10 @@ def _row(work: Workload, stage: int) -> Row:
     memory = work.sizes.memory
     contenders: dict[str, Callable[[], Observe]] = {
         "ours": lambda: _strategy(
-            work, stage, lambda: strategies.ours(HIDDEN, SIZE, memory), floats=False
+            work, stage, lambda: strategies.ours(HIDDEN, SIZE, memory), "images"
         ),
         "upstream": lambda: _strategy(
-            work, stage, lambda: strategies.upstream(HIDDEN, SIZE, memory), floats=True
+            work, stage, lambda: strategies.upstream(HIDDEN, SIZE, memory), "floats"
         ),
         "bare": lambda: _bare(work, stage),
     }
@@ -40,7 +41,7 @@ def _row(work: Workload, stage: int) -> Row:
             work,
             stage,
             lambda: strategies.upstream_default(HIDDEN, SIZE, memory),
-            floats=True,
+            "floats",
         )
     first = work.sizes.stages[0]
     return Row(_label(stage), contenders, None if stage == first else _label(first))
@@ -70,11 +71,11 @@ def _around(work: Workload, stage: int, begin: Callable[[], Any]) -> Observe:
 
 
 def _strategy(
-    work: Workload, stage: int, make: Callable[[], Any], floats: bool
+    work: Workload, stage: int, make: Callable[[], Any], rows: Rows
 ) -> Observe:
     def begin() -> Callable[[int], int]:
         strategy = make()
-        stream = _stream(work, stage, floats)
+        stream = _stream(work, stage, rows)
 
         def advance(n: int) -> int:
             strategy.train(itertools.islice(stream, n), eval_streams=[])
@@ -85,10 +86,10 @@ def _strategy(
     return _around(work, stage, begin)
 
 
-def _stream(work: Workload, stage: int, floats: bool) -> Iterator[Any]:
+def _stream(work: Workload, stage: int, rows: Rows) -> Iterator[Any]:
     """Sub-experiences, as the runner makes them of uint8 rows, else as upstream."""
-    whole = strategies.experience(work, 0, _length(work, stage), floats)
-    if floats:
+    whole = strategies.experience(work, 0, _length(work, stage), rows)
+    if rows == "floats":
         return iter(split_online_stream([whole], SIZE, seed=0))
     return online(whole, SIZE, seed=0)
 

@@ -12,32 +12,26 @@ Results = dict[Key, Measured]
 
 
 def case_record(case: Case, rows: Sequence[Row], results: Results) -> dict[str, Any]:
-    """A case's numbers, ready for JSON."""
-    return {
-        "name": case.name,
-        "summary": case.summary,
-        "unit": case.unit,
-        "rows": [
-            {
-                "label": row.label,
-                "contenders": {
-                    name: _contender(results[row.label, name])
-                    for name in row.contenders
-                },
-                "ratios": {
-                    f"{above}/{below}": _spread(one)
-                    for above, below in _pairs(rows)
-                    if (one := _ratio(results, row.label, above, below))
-                },
-                "growth": {
-                    name: {"from": row.grown_from, **(_spread(one) or {})}
-                    for name in row.contenders
-                    if row.grown_from and (one := _growth(results, row, name))
-                },
-            }
-            for row in rows
-        ],
-    }
+    """A case's numbers, ready for JSON; its rows by label, contenders by name."""
+    record: dict[str, Any] = {"summary": case.summary, "unit": case.unit, "rows": {}}
+    for row in rows:
+        grown = {name: _growth(results, row, name) for name in row.contenders}
+        record["rows"][row.label] = {
+            "contenders": {
+                name: _contender(results[row.label, name]) for name in row.contenders
+            },
+            "ratios": {
+                f"{above} / {below}": _spread(one)
+                for above, below in _pairs(rows)
+                if (one := _ratio(results, row.label, above, below))
+            },
+            "growth": {
+                f"{name} / {row.grown_from}": _spread(one)
+                for name, one in grown.items()
+                if one
+            },
+        }
+    return record
 
 
 def case_table(case: Case, rows: Sequence[Row], results: Results) -> str:
@@ -88,19 +82,18 @@ def _growth(results: Results, row: Row, name: str) -> Spread | None:
 
 
 def _contender(measured: Measured) -> dict[str, Any]:
-    if measured.error is not None:
+    if measured.spread is None:
         return {"error": measured.error}
     values = [_rounded(value) for value in measured.values]
-    return {**(_spread(measured.spread) or {}), "values": values}
+    return {**_spread(measured.spread), "values": values}
 
 
-def _spread(one: Spread | None) -> dict[str, float] | None:
-    if one is None:
-        return None
+def _spread(one: Spread) -> dict[str, float]:
     return {name: _rounded(value) for name, value in one._asdict().items()}
 
 
 def _rounded(value: float) -> float:
+    """Five digits: more of them is noise."""
     return float(f"{value:.5g}")
 
 
@@ -109,14 +102,20 @@ def _cell(measured: Measured | None) -> str:
         return "–"
     if measured.spread is None:
         return f"{measured.error}"[:24]
-    value = measured.spread.median
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+    return _number(measured.spread.median)
 
 
 def _times(one: Spread | None) -> str:
     if one is None:
         return "–"
-    return f"{one.median:.2f} ({one.low:.2f}–{one.high:.2f})"
+    return "{} ({}–{})".format(*map(_number, one))
+
+
+def _number(value: float) -> str:
+    """Three digits, and no fewer before the point."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.{1 if value >= 10 else 2}f}"
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:

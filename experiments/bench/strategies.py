@@ -1,7 +1,8 @@
 """Strategies as ours and as upstream's users would set them up, and their streams."""
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from avalanche.training.plugins import EvaluationPlugin, ReplayPlugin
@@ -14,6 +15,9 @@ from experiments.bench.workload import CLASSES, SHAPE, Workload
 from experiments.benchmarks import build
 from experiments.models import MODELS, Task
 
+Rows = Literal["images", "floats", "raw"]
+"""Images as uint8 with a transform, as the runner has them; floats that need none, the
+fastest way through upstream's loader; uint8 and nothing else, where no model is fed."""
 LEARNING_RATE = 0.01
 TASK = Task((1, *SHAPE), CLASSES, 0)
 
@@ -30,14 +34,12 @@ def descent(model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
 
 
-def experience(work: Workload, start: int, stop: int, floats: bool) -> Any:
-    """Training rows ``start … stop − 1`` as one experience of all classes.
-
-    :param floats: tensors that need no transform, the fastest way through upstream's
-        loader; otherwise uint8 and a transform, as the runner has it.
-    """
-    everything = [list(range(CLASSES))]
-    return build(work.part(start, stop, floats), everything, "class").train[0]
+def experience(work: Workload, start: int, stop: int, rows: Rows) -> Any:
+    """Training rows ``start … stop − 1`` as one experience of all classes."""
+    arrays = work.part(start, stop, floats=rows == "floats")
+    if rows == "raw":
+        arrays = dataclasses.replace(arrays, maximum=None)
+    return build(arrays, [list(range(CLASSES))], "class").train[0]
 
 
 def tensors(
