@@ -1,4 +1,4 @@
-"""``python -m experiments COMMAND``: list, run, report."""
+"""``python -m experiments COMMAND``: list, run, report, bench."""
 
 import contextlib
 import io
@@ -10,6 +10,7 @@ from typing import Annotated
 
 import tyro
 
+from experiments.bench.command import Bench
 from experiments.errors import UserError
 from experiments.options import List, Report, Run
 
@@ -18,6 +19,7 @@ Command = (
     Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[Run, tyro.conf.subcommand("run")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Bench, tyro.conf.subcommand("bench")]
 )
 
 
@@ -44,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _dispatch(command: List | Run | Report, words: Sequence[str]) -> None:
+def _dispatch(command: List | Run | Report | Bench, words: Sequence[str]) -> None:
     if isinstance(command, List):
         from experiments.listing import listing
 
@@ -53,13 +55,17 @@ def _dispatch(command: List | Run | Report, words: Sequence[str]) -> None:
         from experiments.runner import run
 
         run(command, shlex.join([*PROGRAM.split(), *words]))
+    elif isinstance(command, Bench):
+        from experiments.bench.command import run_bench
+
+        run_bench(command)
     else:
         from experiments.runner import write_page
 
         print(write_page(command.runs, command.output))
 
 
-def _parse(words: Sequence[str]) -> List | Run | Report:
+def _parse(words: Sequence[str]) -> List | Run | Report | Bench:
     """The command as a dataclass; help goes to stdout and ends the program."""
     told = io.StringIO()
     try:

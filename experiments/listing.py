@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 
 from experiments import methods, models
+from experiments.bench.cases import CASES
 from experiments.data import KEYS, SOURCES
 from experiments.options import SCENARIOS
 
 
 def listing() -> str:
-    """Benchmarks, scenarios, methods with their options, and models, a line each."""
+    """Everything that has a name, a line each."""
     benchmarks = {name: source.summary for name, source in SOURCES.items()}
     benchmarks["NAME"] = f"your own arrays ({', '.join(KEYS)}) in DATA_ROOT/NAME.npz"
     return "\n\n".join(
@@ -16,6 +17,7 @@ def listing() -> str:
             _section("Benchmarks", benchmarks),
             _section("Scenarios (--scenario)", SCENARIOS),
             _section("Methods (--set name=value)", _methods()),
+            _section("Bench cases", {n: case.summary for n, case in CASES.items()}),
             _section("Models (--model)", {n: models.summary(n) for n in models.MODELS}),
         ]
     )

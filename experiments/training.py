@@ -1,5 +1,6 @@
 """Train and evaluate one seed."""
 
+import gc
 import sys
 import time
 from collections.abc import Iterator
@@ -76,7 +77,8 @@ def train_seed(job: Job, seed: int) -> dict[str, Any]:
             evaluator=measures.evaluator,
         )
         try:
-            spent = _train(strategy, benchmark, options, progress)
+            with _imports_out_of_collections():
+                spent = _train(strategy, benchmark, options, progress)
         finally:
             progress.close()
     return {
@@ -161,6 +163,21 @@ def _peak_memory(device: str) -> float:
         return psutil.Process().memory_info().peak_wset / 1e6
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+@contextmanager
+def _imports_out_of_collections() -> Iterator[None]:
+    """Keep what imports left out of garbage collections.
+
+    Avalanche and what it imports are so many objects that a full collection takes a
+    third of a second, and an online stream causes many.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @contextmanager

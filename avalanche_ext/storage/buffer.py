@@ -166,7 +166,8 @@ class MultiStrategyBuffer(ExemplarsBuffer):
         self._count_uses()
         rows["arrival"] = first + 1 + position
         rows["uses"] = torch.zeros(len(position), dtype=torch.int32)
-        self.table.write(torch.tensor(list(slots)), rows)
+        length = max(len(self.table), max(slots) + 1)
+        self.table.put(torch.tensor(list(slots)), rows, length)
 
     def evict(self, n: int) -> None:
         """Remove ``n`` rows: random ones of a reservoir, the oldest of the largest
@@ -301,6 +302,7 @@ class MultiStrategyBuffer(ExemplarsBuffer):
             rows = dict(zip(("x", "y"), columns := source.read(position), strict=False))
             if len(columns) > 2:
                 rows["task"] = columns[-1]
+            self.table.check(rows, without=_FACTS)
             self._store(slots, rows, position, first=self.seen - len(source))
             self.transform = source.transform
             self._tensor_targets = source.tensor_targets

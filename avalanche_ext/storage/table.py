@@ -52,6 +52,7 @@ class ExemplarTable:
                 "leave out the directory or the device"
             )
         self._columns: dict[str, Column] = {}
+        self._form: dict[str, tuple[torch.dtype, torch.Size]] = {}  # of a row
         self._length = 0
 
     def __len__(self) -> int:
@@ -90,10 +91,15 @@ class ExemplarTable:
         if len(slots) == 0:
             return
         self.check(rows)
+        self.put(slots, rows, length)
+
+    def put(self, slots: Tensor, rows: Mapping[str, Rows], length: int) -> None:
+        """:meth:`write` without its checks, for callers that have made them.
+
+        :param length: rows held afterwards.
+        """
         if not self._columns:
-            self._columns = {
-                name: self._allocate(name, value) for name, value in rows.items()
-            }
+            self._allocate_all(rows)
         self._length = length
         _copy(self._columns, slots, rows)
 
@@ -105,20 +111,22 @@ class ExemplarTable:
         """
         if not self._columns:
             return
-        held = {k: v for k, v in leaves(self._columns) if k not in without}
         given = dict(leaves(rows))
-        if held.keys() != given.keys():
+        if len(given) != len(self._form) - len(without) or any(
+            name not in self._form for name in given
+        ):
+            held = sorted(set(self._form) - set(without))
             raise ValueError(
-                f"rows have columns {sorted(given)}, the table holds {sorted(held)}: "
-                "one table keeps one structure (task labels always or never)"
+                f"rows have columns {sorted(given)}, the table holds {held}: one table "
+                "keeps one structure (task labels always or never)"
             )
-        for name, column in held.items():
-            row = given[name]
-            if column.dtype is not row.dtype or column.shape[1:] != row.shape[1:]:
+        for name, row in given.items():
+            dtype, shape = self._form[name]
+            if dtype is not row.dtype or shape != row.shape[1:]:
                 raise ValueError(
-                    f"column {name!r} holds rows of {column.dtype} "
-                    f"{tuple(column.shape[1:])}, got {row.dtype} {tuple(row.shape[1:])}: "
-                    "one table keeps one form of row"
+                    f"column {name!r} holds rows of {dtype} {tuple(shape)}, got "
+                    f"{row.dtype} {tuple(row.shape[1:])}: one table keeps one form of "
+                    "row"
                 )
 
     def gather(self, index: Tensor) -> dict[str, Column]:
@@ -184,11 +192,15 @@ class ExemplarTable:
         self._fill(state["columns"])
 
     def _fill(self, rows: Mapping[str, Rows]) -> None:
-        self._columns, self._length = {}, 0
+        self._columns, self._form, self._length = {}, {}, 0
         if rows:
-            self._columns = {n: self._allocate(n, v) for n, v in rows.items()}
+            self._allocate_all(rows)
             self._length = count(rows)
             _copy(self._columns, torch.arange(self._length), rows)
+
+    def _allocate_all(self, rows: Mapping[str, Rows]) -> None:
+        self._columns = {n: self._allocate(n, v) for n, v in rows.items()}
+        self._form = {n: (leaf.dtype, leaf.shape[1:]) for n, leaf in leaves(rows)}
 
     def _allocate(self, name: str, rows: Rows) -> Column:
         if not isinstance(rows, Tensor):

@@ -37,7 +37,7 @@ class Bench:
     """Cases to run: all of them unless named."""
     repeats: int = 9
     """Rounds, after one that is discarded."""
-    out: Path = Path("experiments/results/bench.json")
+    out: Path = Path("runs/bench.json")
     """The JSON to write, in place of what is there."""
     data_root: Path = Path("data")
     """Folder of the data sets; without MNIST in it images are random."""
