@@ -10,6 +10,7 @@ from statistics import fmean, stdev
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
+RATIOS = ("ours / bare", "upstream / ours")
 
 
 def results_rows(table: str) -> str:
@@ -31,10 +32,20 @@ def results_rows(table: str) -> str:
 
 
 def bench_rows() -> str:
-    """The bench cases, their medians and ratios."""
-    from experiments.bench.results import markdown
+    """Each row of the bench: medians of the ratios, with quartiles."""
+    bench = json.loads((HERE / "results" / "bench.json").read_text())
+    lines = ["| work | ours / bare | upstream / ours |", "|---|---|---|"]
+    for name, case in bench["cases"].items():
+        for label, row in case["rows"].items():
+            cells = [_spread(row["ratios"].get(one)) for one in RATIOS]
+            lines.append(f"| {name}, {label} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
-    return markdown(json.loads((HERE / "results" / "bench.json").read_text()))
+
+def _spread(ratio: dict[str, float] | None) -> str:
+    if ratio is None:
+        return "–"
+    return f"{ratio['median']:.2f} ({ratio['low']:.2f}–{ratio['high']:.2f})"
 
 
 def filled(text: str) -> str:

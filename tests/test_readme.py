@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments import readme
+
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
@@ -20,3 +22,7 @@ def test_examples_run(code, capsys):
         matrix = eval(printed)
         assert len(matrix) == 2
         assert min(matrix[-1]) > 0.5
+
+
+def test_figures_are_those_of_the_result_files():
+    assert readme.filled(README) == README

@@ -85,6 +85,8 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
 
     def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Settle the loss weights of this experience."""
+        if isinstance(strategy._criterion, _Weighted):  # an iteration was cut short
+            strategy._criterion = strategy._criterion.criterion
         self._batches = 0
         weights = self.loss_weights
         self._weights = (

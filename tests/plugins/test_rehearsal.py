@@ -153,6 +153,22 @@ def test_the_criterion_is_given_back(class_stream):
     assert trained._criterion is criterion
 
 
+def test_the_criterion_is_given_back_after_an_iteration_cut_short(class_stream):
+    class Fail(SupervisedPlugin):
+        def after_forward(self, strategy, **kwargs):
+            if strategy.clock.train_iterations == 2:
+                raise RuntimeError("cut short")
+
+    criterion = nn.CrossEntropyLoss()
+    plugin = reservoir_replay(15, batch_size_mem=4, seed=0, loss_weights=(0.5, 2.0))
+    trained = strategy([plugin, fail := Fail()], criterion=criterion)
+    with pytest.raises(RuntimeError, match="cut short"):
+        trained.train(class_stream().train_stream[0], eval_streams=[])
+    trained.plugins.remove(fail)
+    trained.train(class_stream().train_stream[0], eval_streams=[])
+    assert trained._criterion is criterion
+
+
 @pytest.mark.parametrize("kind", ["all", "current"])
 def test_training_metrics_see_the_rows_asked_for(class_stream, kind):
     plugin = reservoir_replay(15, batch_size_mem=4, seed=0, train_metrics=kind)
