@@ -30,7 +30,8 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
 
     Where the data are resident (:class:`~avalanche_ext.ResidentDataPlugin`) the memory
     keeps rows from before the batch transform, which is applied anew when they are
-    replayed; otherwise it keeps what the loader gives.
+    replayed, as long as there is one transform for all; otherwise it keeps what the
+    loader gives.
 
     :param buffer: the memory.
     :param batch_size_mem: rows replayed with each minibatch; 0 feeds the memory only.
@@ -75,7 +76,7 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
         self.replayed = 0
         """Number of rows replayed so far."""
         self._incoming: list[Any] = []
-        self._raw: Rows = self.mask
+        self._rows: Rows = self.mask  # of the minibatch, as the memory keeps them
         self._weights: tuple[float, float] | None = None
         self._criterion: Any = None
         self._mask_of = (0, 0)  # (current rows, memory rows) of the mask
@@ -97,16 +98,20 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
         """Append memory rows to the minibatch."""
         batch = strategy.mbatch
         self._incoming = batch
-        self._raw = getattr(batch, "raw", batch[0])
+        self._rows = batch[0]
+        made_by = getattr(batch, "transform", None)
+        if self.transform is not None or (
+            (self.feed != "experience" or self.buffer.transform_unknown)
+            and self.buffer.keeps_before(made_by)
+        ):
+            self._rows = getattr(batch, "raw", batch[0])
         self._batches += 1
         current = len(batch[1])
         wanted = min(self.batch_size_mem, len(self.buffer))
         if not wanted:
             self._set_mask(current, 0, batch[1].device)
             return
-        transform = (
-            self.transform or self.buffer.transform or getattr(batch, "transform", None)
-        )
+        transform = self.transform or self.buffer.transform
         rows = self.buffer.table.gather(self.buffer.draw(wanted))
         memory = self._items(rows, len(batch), transform, batch[1].device)
         strategy.mbatch = [join(a, b) for a, b in zip(batch, memory, strict=True)]
@@ -159,11 +164,11 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
             names = _item_names(len(self._incoming))
             items = dict(zip(names, self._incoming, strict=True))
             extra = {n: v for n, v in items.items() if n.startswith("item")}
-            self.buffer.offer(self._raw, items["y"], items.get("task"), extra)
+            self.buffer.offer(self._rows, items["y"], items.get("task"), extra)
         if self.train_metrics == "current":
             strategy.mbatch = self._incoming
             strategy.mb_output = strategy.mb_output[: len(self._incoming[1])]
-        self._incoming, self._raw = [], self.mask
+        self._incoming, self._rows = [], self.mask
 
     def after_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Offer the whole experience where asked to; say so when nothing happened."""

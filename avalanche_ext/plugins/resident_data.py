@@ -42,19 +42,19 @@ class ResidentDataPlugin(SupervisedPlugin[Any]):
 
     def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Exchange the training loader."""
-        self._exchange(strategy)
+        self._exchange(strategy, remember=False)
 
     def before_eval_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Exchange the evaluation loader."""
-        self._exchange(strategy)
+        self._exchange(strategy, remember=True)
 
-    def _exchange(self, strategy: Any) -> None:
+    def _exchange(self, strategy: Any, remember: bool) -> None:
         try:
             order = IndexOrder(strategy.dataloader)
             dataset = order.datasets[0]
             for further in order.datasets[1:]:
                 dataset = dataset.concat(further)
-            source = self._stores.source(dataset)
+            source = self._stores.source(dataset, remember=remember)
             device = self._place(source, strategy.device)
             strategy.dataloader = ResidentLoader(source, order, device)
         except NotResident as reason:

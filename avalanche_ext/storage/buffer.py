@@ -20,7 +20,7 @@ from avalanche_ext.storage.rows import Rows, count, take
 from avalanche_ext.storage.sampling import uniform
 from avalanche_ext.storage.stored_dataset import stored_dataset
 from avalanche_ext.storage.table import ExemplarTable
-from avalanche_ext.storage.transforms import BatchTransform
+from avalanche_ext.storage.transforms import BatchTransform, fingerprint
 
 SAMPLINGS = ("uniform",)
 
@@ -80,7 +80,9 @@ class MultiStrategyBuffer(ExemplarsBuffer):
         self.seen = 0
         """Number of rows offered so far."""
         self.transform: BatchTransform | None = None
-        """What makes the model's input of rows stored by :meth:`post_adapt`."""
+        """What makes the model's input of the rows; ``None``: they are it."""
+        self._settled = False  # rows of several transforms: kept from after them
+        self._loaded: str | None = None  # fingerprint of the transform of loaded rows
         self._tensor_targets = True
         self._policy = make_admission(admission, per_class)
         seed = derived_seed() if seed is None else seed
@@ -168,6 +170,39 @@ class MultiStrategyBuffer(ExemplarsBuffer):
         rows["uses"] = torch.zeros(len(position), dtype=torch.int32)
         length = max(len(self.table), max(slots) + 1)
         self.table.put(torch.tensor(list(slots)), rows, length)
+
+    @property
+    def transform_unknown(self) -> bool:
+        """Whether rows were loaded that wait for their transform to be met again."""
+        return self._loaded is not None
+
+    def keeps_before(self, transform: BatchTransform | None) -> bool:
+        """Whether to offer rows from before ``transform``; ``None``: it makes none.
+
+        They are kept from before it as long as all rows have the same one. When
+        another comes (each task of permuted MNIST has its own), those held are
+        transformed once, and from then on rows are kept as the model takes them.
+
+        :raises ValueError: for rows loaded from a state, which does not hold their
+            transform, when this is another one.
+        """
+        if transform is self.transform and self._loaded is None:
+            return not self._settled
+        if self._loaded is not None:
+            if transform is None or fingerprint(transform) != self._loaded:
+                raise ValueError(
+                    "the rows of the loaded memory were stored from before another "
+                    f"transform than {transform}: load it where that one is in use, or "
+                    "give RehearsalPlugin the transform that makes inputs of them"
+                )
+            self.transform, self._loaded = transform, None
+        if not len(self) and not self._settled:
+            self.transform = transform
+        if not self._settled and transform != self.transform:
+            if self.transform is not None:
+                self.table.recast("x", self.transform(self.table.column("x")))
+            self.transform, self._settled = None, True
+        return not self._settled
 
     def evict(self, n: int) -> None:
         """Remove ``n`` rows: random ones of a reservoir, the oldest of the largest
@@ -299,12 +334,14 @@ class MultiStrategyBuffer(ExemplarsBuffer):
         )
         if slots:
             position = torch.tensor(list(slots.values()))
+            raw = self.keeps_before(source.transform)
             rows = dict(zip(("x", "y"), columns := source.read(position), strict=False))
+            if not raw and source.transform is not None:
+                rows["x"] = source.transform(rows["x"])
             if len(columns) > 2:
                 rows["task"] = columns[-1]
             self.table.check(rows, without=_FACTS)
             self._store(slots, rows, position, first=self.seen - len(source))
-            self.transform = source.transform
             self._tensor_targets = source.tensor_targets
 
     def update(self, strategy: Any, **kwargs: Any) -> None:
@@ -326,6 +363,10 @@ class MultiStrategyBuffer(ExemplarsBuffer):
             "drawing": self._drawing.get_state(),
             "ahead": torch.stack(self._ahead) if self._ahead else torch.zeros(0, 0),
             "ahead_of": list(self._ahead_of),
+            "settled": self._settled,
+            "before": (
+                self._loaded if self.transform is None else fingerprint(self.transform)
+            ),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -347,6 +388,8 @@ class MultiStrategyBuffer(ExemplarsBuffer):
         self._ahead = list(state["ahead"].unbind()) if len(state["ahead"]) else []
         self._ahead_of = tuple(state["ahead_of"])
         self._used = []
+        self._settled = state["settled"]
+        self.transform, self._loaded = None, state["before"]
 
 
 def _check_size(max_size: int) -> None:

@@ -5,8 +5,10 @@ with transforms on the way. :class:`RowSource` follows the tree once, so that a 
 is one gather from the leaf's tensors and one batched transform.
 """
 
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -38,7 +40,7 @@ class LeafStore:
     """The rows of one leaf data set as columns, read when they are first needed.
 
     A ``TensorDataset`` is its own store. The rows of any other leaf are taken to be a
-    function of their index.
+    function of their index. The leaf is not kept alive.
 
     :param leaf: a data set that gives ``(x, y, …)``.
     :param once: steps on ``x`` before it is kept.
@@ -46,7 +48,7 @@ class LeafStore:
     """
 
     def __init__(self, leaf: Any, once: Steps, targets: Steps) -> None:
-        self.leaf = leaf
+        self._leaf = _weak(leaf)
         self._once, self._targets = Chain(once), Chain(targets)
         self.columns: list[Rows] = []
         self._present: Tensor | None = torch.zeros(len(leaf), dtype=torch.bool)
@@ -54,6 +56,11 @@ class LeafStore:
             self.columns, self._present = list(leaf.tensors), None
         else:
             _refuse_random(leaf)
+
+    @property
+    def leaf(self) -> Any:
+        """The data set."""
+        return self._leaf()
 
     def serves(self, leaf: Any, once: Steps, targets: Steps) -> bool:
         """Whether this holds the rows of ``leaf`` after these very steps."""
@@ -124,13 +131,13 @@ class LeafStore:
 
 
 class LeafStores:
-    """Stores of the leaves met, and the row sources last used.
+    """Stores of the leaves that are alive, and the row sources of data met again.
 
-    :param keep: how many of each to remember.
+    :param keep: how many row sources to remember.
     """
 
-    def __init__(self, keep: int = 256) -> None:
-        self._stores: OrderedDict[Any, tuple[Any, LeafStore, Pipeline]] = OrderedDict()
+    def __init__(self, keep: int = 64) -> None:
+        self._stores: dict[Any, tuple[Any, LeafStore, Pipeline]] = {}
         self._sources: OrderedDict[Any, RowSource] = OrderedDict()
         self._keep = keep
 
@@ -140,11 +147,11 @@ class LeafStores:
         if key not in self._stores:
             pipeline = plan(x, leaf[0][0])
             store = self._shared(leaf, pipeline.once, y)
-            # What the ids in the key stand for must live as long as the key.
-            self._stores[key] = ((leaf, x, y), store, pipeline)
-            if len(self._stores) > self._keep:
-                self._stores.popitem(last=False)
-        self._stores.move_to_end(key)
+            # The steps live as long as their ids are in the key, the key no longer
+            # than the leaf.
+            self._stores[key] = ((x, y), store, pipeline)
+            with suppress(TypeError):  # a list has no weak references: it stays
+                weakref.finalize(leaf, self._stores.pop, key, None)
         _, store, pipeline = self._stores[key]
         return store, pipeline
 
@@ -154,8 +161,14 @@ class LeafStores:
                 return store
         return LeafStore(leaf, once, y)
 
-    def source(self, dataset: AvalancheDataset) -> "RowSource":
-        """The row source of ``dataset``, made anew only when it was not met lately."""
+    def source(self, dataset: AvalancheDataset, *, remember: bool) -> "RowSource":
+        """The row source of ``dataset``.
+
+        :param remember: whether it will be asked for again. A remembered source keeps
+            its data set alive.
+        """
+        if not remember:
+            return RowSource(dataset, self)
         key = _identity(dataset)
         if key not in self._sources:
             source = RowSource(dataset, self)
@@ -166,6 +179,13 @@ class LeafStores:
                 self._sources.popitem(last=False)
         self._sources.move_to_end(key)
         return self._sources[key]
+
+
+def _weak(leaf: Any) -> Callable[[], Any]:
+    try:
+        return weakref.ref(leaf)
+    except TypeError:  # a list, for one
+        return lambda: leaf
 
 
 class RowSource:

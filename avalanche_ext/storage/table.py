@@ -178,6 +178,11 @@ class ExemplarTable:
         self.capacity = capacity
         self._fill(held)
 
+    def recast(self, name: str, rows: Rows) -> None:
+        """Replace one column by ``rows``, which may be of another form."""
+        held = {other: _plain(self.column(other)) for other in self._columns}
+        self._fill({**held, name: rows})
+
     def state_dict(self) -> dict[str, Any]:
         """Capacity and rows, as plain dictionaries and tensors."""
         return {

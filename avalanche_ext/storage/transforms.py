@@ -11,10 +11,12 @@ Three answers, by inspection of each step:
   order in which a loader without workers would call it.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import dill
 import numpy as np
 import torch
 from PIL import Image
@@ -90,11 +92,11 @@ def plan(steps: Sequence[Callable[[Any], Any]], sample: Any) -> Pipeline:
     return Pipeline(tuple(flat[:split]), Chain(tuple(forms)) if forms else None, True)
 
 
+@dataclass(frozen=True)
 class Chain:
     """Steps one after the other, on a batch."""
 
-    def __init__(self, steps: tuple[Callable[[Any], Any], ...]) -> None:
-        self.steps = steps
+    steps: tuple[Callable[[Any], Any], ...]
 
     def __call__(self, rows: Rows) -> Rows:
         for step in self.steps:
@@ -102,6 +104,7 @@ class Chain:
         return rows
 
 
+@dataclass(frozen=True)
 class PerSample:
     """Steps one after the other, on one sample after the other.
 
@@ -109,16 +112,21 @@ class PerSample:
         ``None`` where a row is the sample.
     """
 
-    def __init__(self, steps: tuple[Callable[[Any], Any], ...], mode: str | None):
-        self.chain = Chain(steps)
-        self.mode = mode
+    steps: tuple[Callable[[Any], Any], ...]
+    mode: str | None
 
     def __call__(self, rows: Rows) -> Rows:
         if not isinstance(rows, Tensor):
             raise TypeError(f"per-sample transforms take tensors, got {type(rows)}")
         samples = rows.unbind() if self.mode is None else map(to_image, rows.cpu())
-        made: Rows = default_collate([self.chain(sample) for sample in samples])
+        chain = Chain(self.steps)
+        made: Rows = default_collate([chain(sample) for sample in samples])
         return made
+
+
+def fingerprint(transform: BatchTransform) -> str:
+    """A digest that is the same for the same transform in another process."""
+    return hashlib.sha256(dill.dumps(transform)).hexdigest()
 
 
 def image_mode(sample: Any) -> str | None:

@@ -1,10 +1,16 @@
 """avalanche_ext/plugins/rehearsal.py: a plain loop with a list for a memory."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from avalanche.benchmarks.scenarios.dataset_scenario import DatasetExperience
 from avalanche.benchmarks.scenarios.online import split_online_stream
-from avalanche.benchmarks.utils import DataAttribute, make_avalanche_dataset
+from avalanche.benchmarks.utils import (
+    DataAttribute,
+    TransformGroups,
+    make_avalanche_dataset,
+)
 from avalanche.benchmarks.utils.data_attribute import TaskLabels
 from avalanche.evaluation.metrics import accuracy_metrics
 from avalanche.models import IncrementalClassifier
@@ -17,6 +23,7 @@ from avalanche_ext import (
     LeanEvaluationPlugin,
     MultiStrategyBuffer,
     RehearsalPlugin,
+    ResidentDataPlugin,
     class_balanced_replay,
     er_ring,
     reservoir_replay,
@@ -359,3 +366,75 @@ def test_labels_from_zero_in_each_task_are_classes_of_their_own(preset, feed):
     found, counts = pairs.unique(dim=0, return_counts=True)
     assert len(found) == 6
     assert set(counts.tolist()) == {2}
+
+
+@dataclass(frozen=True)
+class Permute:
+    """A task of permuted images: deterministic, and another one each time."""
+
+    seed: int
+    batched = True
+
+    def __call__(self, x):
+        order = torch.randperm(64, generator=torch.Generator().manual_seed(self.seed))
+        return x.flatten(-3)[..., order].view(x.shape).div(255)
+
+
+def permuted(class_stream, same=False):
+    stream = class_stream(scale=False).train_stream
+    experiences = []
+    for number, experience in enumerate(stream):
+        x = torch.stack([(row * 255).round() for row, _ in experience.dataset]).to(
+            torch.uint8
+        )
+        y = torch.tensor([int(target) for _, target in experience.dataset])
+        step = Permute(0 if same else number)
+        dataset = make_avalanche_dataset(
+            TensorDataset(x, y),
+            data_attributes=[DataAttribute(y.tolist(), "targets")],
+            transform_groups=TransformGroups({"train": step, "eval": step}),
+        )
+        experiences.append(
+            DatasetExperience(dataset=dataset, current_experience=number)
+        )
+    return experiences
+
+
+@pytest.mark.parametrize("feed", ["first_epoch", "experience"])
+@pytest.mark.parametrize("same", [False, True])
+def test_rows_keep_the_transform_that_they_came_with(class_stream, feed, same):
+    trained, plugins = [], []
+    for resident in ([], [ResidentDataPlugin()]):
+        plugin = reservoir_replay(20, batch_size_mem=4, seed=0, feed=feed)
+        trained.append(strategy([plugin, *resident]))
+        plugins.append(plugin)
+        torch.manual_seed(5)
+        for experience in permuted(class_stream, same):
+            trained[-1].train(experience, eval_streams=[])
+    for a, b in zip(
+        trained[0].model.parameters(), trained[1].model.parameters(), strict=True
+    ):
+        assert torch.equal(a, b)
+    kept = plugins[1].buffer.table.column("x").dtype
+    assert kept == (torch.uint8 if same else torch.float32)
+
+
+def test_a_loaded_memory_refuses_another_transform(class_stream):
+    first, second = permuted(class_stream)[:2]
+    plugin = reservoir_replay(20, batch_size_mem=4, seed=0)
+    strategy([plugin, ResidentDataPlugin()]).train(first, eval_streams=[])
+    state = plugin.buffer.state_dict()
+
+    def go_on(experience, **options):
+        loaded = reservoir_replay(20, batch_size_mem=4, seed=0, **options)
+        loaded.buffer.load_state_dict(state)
+        assert loaded.buffer.state_dict()["before"] == state["before"]
+        strategy([loaded, ResidentDataPlugin()]).train(experience, eval_streams=[])
+        return loaded.buffer.table.column("x").dtype
+
+    assert go_on(first) == torch.uint8
+    assert go_on(second, transform=Permute(0)) == torch.uint8
+    with pytest.raises(
+        ValueError, match=r"before another transform than Chain.*give Rehearsal"
+    ):
+        go_on(second)

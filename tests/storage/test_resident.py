@@ -1,5 +1,7 @@
 """avalanche_ext/storage/resident.py: rows equal those of reading the data set."""
 
+import gc
+import weakref
 from collections import Counter
 
 import pytest
@@ -132,11 +134,11 @@ def test_images_stay_bytes_and_are_read_once():
     leaf = Images()
     stores = LeafStores()
     dataset = as_avalanche(leaf, v1.ToTensor())
-    first = stores.source(dataset.subset([0, 1, 2]))
+    first = stores.source(dataset.subset([0, 1, 2]), remember=True)
     assert first.columns()[0][0].dtype == torch.uint8
     leaf.read.clear()
     for rows in ([0, 1, 2], [2, 5], [5, 0]):
-        stores.source(dataset.subset(rows)).columns()
+        stores.source(dataset.subset(rows), remember=True).columns()
     del leaf.read[0]  # row 0 also serves as the example
     assert leaf.read == {5: 1}
 
@@ -152,9 +154,11 @@ def test_a_tensor_dataset_is_not_copied():
 def test_sources_are_remembered_up_to_a_number():
     stores = LeafStores(keep=3)
     dataset = as_avalanche(tensors())
-    assert stores.source(dataset.train()) is stores.source(dataset.train())
+    assert stores.source(dataset.train(), remember=True) is stores.source(
+        dataset.train(), remember=True
+    )
     for i in range(8):
-        stores.source(dataset.subset([i]))
+        stores.source(dataset.subset([i]), remember=True)
     assert len(stores._sources) == 3
 
 
@@ -164,7 +168,9 @@ def test_train_and_eval_groups_are_kept_apart():
         v1.Normalize((0.2,), (0.5,)),
     )
     stores = LeafStores()
-    train, evaluation = stores.source(dataset.train()), stores.source(dataset.eval())
+    train, evaluation = stores.source(dataset.train(), remember=True), stores.source(
+        dataset.eval(), remember=True
+    )
     assert train.transform is not None
     assert evaluation.transform is None
     assert train.columns()[0][0] is evaluation.columns()[0][0]
@@ -212,3 +218,16 @@ def test_refusals_say_why(name):
     make, reason = REFUSED[name]
     with pytest.raises(NotResident, match=reason):
         RowSource(make()).columns()
+
+
+def test_data_that_nobody_holds_are_let_go():
+    stores, held = LeafStores(), []
+    for _ in range(5):
+        leaf = Images()
+        held.append(weakref.ref(leaf))
+        stores.source(as_avalanche(leaf, v1.ToTensor()), remember=False).columns()
+        assert len(stores._stores) == 1
+        del leaf
+        gc.collect()
+    assert not any(leaf() for leaf in held)
+    assert not stores._stores
