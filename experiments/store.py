@@ -146,13 +146,19 @@ def _difference(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
 
 
 def git_state() -> dict[str, Any]:
-    """Commit of the checkout that this file is in, and whether it has changes."""
+    """Commit of the checkout that this file is in, and whether it has changes.
+
+    Results do not count: they change nothing that is run.
+    """
     root = Path(__file__).resolve().parent.parent
     try:
         commit = _git(root, "rev-parse", "HEAD")
         if Path(_git(root, "rev-parse", "--show-toplevel")).resolve() != root:
             raise OSError("a checkout of something else around this one")
-        return {"commit": commit, "dirty": bool(_git(root, "status", "--porcelain"))}
+        changes = _git(
+            root, "status", "--porcelain", "--", ".", ":!experiments/results"
+        )
+        return {"commit": commit, "dirty": bool(changes)}
     except (OSError, subprocess.SubprocessError):
         return {"commit": None, "dirty": None}
 
