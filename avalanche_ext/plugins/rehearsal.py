@@ -58,7 +58,9 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
         train_metrics: TrainMetrics = "all",
     ) -> None:
         super().__init__()
-        if not 0 <= batch_size_mem <= buffer.max_size:
+        if batch_size_mem < 0 or (
+            batch_size_mem > buffer.max_size and not buffer.grows
+        ):
             raise ValueError(
                 f"batch_size_mem={batch_size_mem} must lie in 0 … {buffer.max_size}, "
                 "the size of the memory: replay fewer rows or keep more"
@@ -237,7 +239,6 @@ def er_ring(
     n: int | None = None,
     *,
     per_class: int | None = None,
-    classes: int | None = None,
     batch_size_mem: int = 10,
     seed: int | None = None,
     **options: Any,
@@ -245,19 +246,10 @@ def er_ring(
     """Experience replay with the last rows of each class (ER-Ring).
 
     :param n: rows of the memory, shared equally by the classes met so far.
-    :param per_class: rows a class instead; the memory then has
-        ``per_class · classes`` rows.
-    :param classes: number of classes, needed with ``per_class`` alone.
+    :param per_class: rows a class; without ``n`` the memory grows with each class.
     :param options: those of :class:`RehearsalPlugin`.
-    :raises ValueError: when the size of the memory is not determined.
+    :raises ValueError: for neither ``n`` nor ``per_class``.
     """
-    if n is None:
-        if per_class is None or classes is None:
-            raise ValueError(
-                f"er_ring(n={n}, per_class={per_class}, classes={classes}) does not say "
-                "how large the memory is: give n, or per_class and classes"
-            )
-        n = per_class * classes
     buffer = MultiStrategyBuffer(n, admission="ring", per_class=per_class, seed=seed)
     return RehearsalPlugin(buffer, batch_size_mem, **options)
 

@@ -53,6 +53,10 @@ class Admission(ABC):
         """
         return []
 
+    def classes_with(self, groups: Sequence[Hashable]) -> int:
+        """Number of groups known, those of a batch included."""
+        return len(set(groups))
+
     def forget(self, slots: Iterable[int], moves: Mapping[int, int]) -> None:
         """Rows left ``slots``, and then others moved (old slot → new slot)."""
         return None
@@ -158,6 +162,9 @@ class _Grouped(Admission):
         for group in new:
             self._slots[group] = deque()
         return []
+
+    def classes_with(self, groups: Sequence[Hashable]) -> int:
+        return len(self._slots.keys() | set(groups))
 
     def _largest(self) -> list[Hashable]:
         most = max(len(slots) for slots in self._slots.values())

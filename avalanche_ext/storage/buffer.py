@@ -46,7 +46,8 @@ class MultiStrategyBuffer(ExemplarsBuffer):
     >>> rows["x"].shape, rows["y"].shape
     (torch.Size([4, 1, 8, 8]), torch.Size([4]))
 
-    :param max_size: the largest number of rows.
+    :param max_size: the largest number of rows; ``None``, with ``per_class``, lets it
+        grow by ``per_class`` rows with each class that is met.
     :param admission: what to keep: ``"reservoir"``, ``"ring"`` or ``"class_balanced"``
         (see :mod:`avalanche_ext.storage.admission` for each definition). Where task
         labels are given, a class is a label of a task.
@@ -60,7 +61,7 @@ class MultiStrategyBuffer(ExemplarsBuffer):
 
     def __init__(
         self,
-        max_size: int,
+        max_size: int | None,
         *,
         admission: Literal["reservoir", "ring", "class_balanced"] = "reservoir",
         sampling: Literal["uniform"] = "uniform",
@@ -69,8 +70,20 @@ class MultiStrategyBuffer(ExemplarsBuffer):
         directory: str | Path | None = None,
         seed: int | None = None,
     ) -> None:
+        self._policy = make_admission(admission, per_class)
+        self.grows = max_size is None
+        """Whether ``max_size`` grows with the number of classes."""
+        if max_size is None:
+            if per_class is None:
+                raise ValueError(
+                    "max_size=None needs the rows a class, per_class=…, of admission "
+                    "'ring': give them, or a size"
+                )
+            max_size = per_class
+        self._per_class = per_class
         _check_size(max_size)
         super().__init__(max_size)
+        self.max_size: int = max_size
         _check_sampling(sampling)
         self.admission = admission
         self.sampling = sampling
@@ -84,7 +97,6 @@ class MultiStrategyBuffer(ExemplarsBuffer):
         self._settled = False  # rows of several transforms: kept from after them
         self._loaded: str | None = None  # fingerprint of the transform of loaded rows
         self._tensor_targets = True
-        self._policy = make_admission(admission, per_class)
         seed = derived_seed() if seed is None else seed
         self._admitting = torch.Generator().manual_seed(seed)
         self._drawing = torch.Generator().manual_seed(seed ^ 0x5EED)
@@ -154,12 +166,19 @@ class MultiStrategyBuffer(ExemplarsBuffer):
             groups = y.tolist()
             if task is not None:
                 groups = list(zip(task.tolist(), groups, strict=True))
+            if self.grows and self._per_class is not None:
+                self._grow(self._per_class * self._policy.classes_with(groups))
             self._discard(self._policy.surplus(groups, self.max_size))
         slots = self._policy.admit(
             groups, len(self.table), self.max_size, self._admitting
         )
         self.seen += n
         return slots
+
+    def _grow(self, size: int) -> None:
+        if size > self.max_size:
+            self.table.resize(size)
+            self.max_size = size
 
     def _store(
         self, slots: dict[int, int], rows: dict[str, Rows], position: Tensor, first: int

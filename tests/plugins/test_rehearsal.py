@@ -300,11 +300,16 @@ def test_nested_inputs(class_stream):
 
 def test_er_ring_sizes():
     assert er_ring(50, seed=0).buffer.max_size == 50
-    plugin = er_ring(per_class=3, classes=10, seed=0)
-    assert plugin.buffer.max_size == 30
-    plugin.buffer.add(torch.zeros(20, 1), torch.zeros(20, dtype=torch.long))
-    assert len(plugin.buffer) == 3
-    with pytest.raises(ValueError, match="does not say how large"):
+    buffer = er_ring(per_class=3, batch_size_mem=10, seed=0).buffer
+    for label in (0, 4, 4, 2):
+        buffer.add(torch.zeros(20, 1), torch.full((20,), label))
+    assert buffer.class_counts() == {0: 3, 2: 3, 4: 3}
+    assert (len(buffer), buffer.max_size, buffer.table.capacity) == (9, 9, 9)
+    loaded = er_ring(per_class=3, seed=1).buffer
+    loaded.load_state_dict(buffer.state_dict())
+    loaded.add(torch.zeros(5, 1), torch.full((5,), 7))
+    assert loaded.class_counts() == {0: 3, 2: 3, 4: 3, 7: 3}
+    with pytest.raises(ValueError, match="max_size=None needs the rows a class"):
         er_ring()
 
 
