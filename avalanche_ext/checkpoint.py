@@ -37,8 +37,8 @@ def save(
     if strategy.experience is not None:
         raise RuntimeError(
             f"{type(strategy).__name__} is at work on experience "
-            f"{strategy.experience.current_experience}: save after train() or eval() "
-            "has returned"
+            f"{strategy.experience.current_experience}, or was cut short there: save "
+            "after train() or eval() has returned"
         )
     if next_experience is None:
         next_experience = strategy.clock.train_exp_counter

@@ -88,7 +88,6 @@ class EvaluationRecord:
         self._rows: list[_Row] = []
         self._untrained = _Row(None)
         self._last_stream: str | None = None
-        self._begun = (0, -1)
         self._begin_stream()
 
     def _begin_stream(self) -> None:
@@ -102,10 +101,6 @@ class EvaluationRecord:
 
     def begin_training(self, strategy: Any) -> None:
         """Note which experience is trained from now on (``before_training_exp``)."""
-        begun = (id(strategy.clock), strategy.clock.train_exp_counter)
-        if begun == self._begun:
-            return
-        self._begun = begun
         index = experience_index(strategy.experience)
         if self._rows:
             last = self._rows[-1]

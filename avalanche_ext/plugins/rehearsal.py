@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal, get_args
 
 import torch
@@ -10,6 +11,7 @@ from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor
 
 from avalanche_ext.storage.buffer import MultiStrategyBuffer
+from avalanche_ext.storage.resident import NotResident, RowSource
 from avalanche_ext.storage.rows import Rows, join
 from avalanche_ext.storage.transforms import BatchTransform
 
@@ -88,9 +90,12 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
 
     def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Settle the loss weights of this experience."""
-        if isinstance(strategy._criterion, _Weighted):  # an iteration was cut short
-            strategy._criterion = strategy._criterion.criterion
+        _unwrap(strategy)
         self._batches = 0
+        if self.buffer.transform_unknown and self.transform is None:
+            with suppress(NotResident):
+                source = RowSource(strategy.experience.dataset.train())
+                self.buffer.keeps_before(source.transform)
         weights = self.loss_weights
         self._weights = (
             weights(_experience_number(strategy)) if callable(weights) else weights
@@ -103,8 +108,7 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
         self._rows = batch[0]
         made_by = getattr(batch, "transform", None)
         if self.transform is not None or (
-            (self.feed != "experience" or self.buffer.transform_unknown)
-            and self.buffer.keeps_before(made_by)
+            self.feed != "experience" and self.buffer.keeps_before(made_by)
         ):
             self._rows = getattr(batch, "raw", batch[0])
         self._batches += 1
@@ -122,6 +126,10 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
         if self._weights is not None:
             self._criterion = strategy._criterion
             strategy._criterion = _Weighted(self._criterion, current, self._weights)
+
+    def before_eval(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Evaluate by the strategy's own criterion."""
+        _unwrap(strategy)
 
     def before_backward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Give the strategy its criterion back."""
@@ -167,14 +175,15 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
             items = dict(zip(names, self._incoming, strict=True))
             extra = {n: v for n, v in items.items() if n.startswith("item")}
             self.buffer.offer(self._rows, items["y"], items.get("task"), extra)
-        if self.train_metrics == "current":
+        if self.train_metrics == "current" and strategy.mb_output is not None:
             strategy.mbatch = self._incoming
             strategy.mb_output = strategy.mb_output[: len(self._incoming[1])]
         self._incoming, self._rows = [], self.mask
 
     def after_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Offer the whole experience where asked to; say so when nothing happened."""
-        if not self._batches and self.batch_size_mem:
+        met = self._batches or not len(strategy.dataloader)
+        if self.batch_size_mem and not self.replayed and not met:
             warnings.warn(
                 f"{type(strategy).__name__} never calls before_forward, so no memory "
                 "row is replayed: use a template with the full set of callbacks",
@@ -197,6 +206,12 @@ class _Weighted:
         return current * self.criterion(output[:n], target[:n]) + (
             memory * self.criterion(output[n:], target[n:])
         )
+
+
+def _unwrap(strategy: Any) -> None:
+    """Give back a criterion that an iteration cut short has kept."""
+    if isinstance(strategy._criterion, _Weighted):
+        strategy._criterion = strategy._criterion.criterion
 
 
 def _item_names(items: int) -> tuple[str, ...]:
@@ -224,14 +239,20 @@ def _check(name: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def reservoir_replay(
-    n: int = 200, *, batch_size_mem: int = 10, seed: int | None = None, **options: Any
+    n: int = 200,
+    *,
+    batch_size_mem: int = 10,
+    seed: int | None = None,
+    device: torch.device | str | None = None,
+    **options: Any,
 ) -> RehearsalPlugin:
     """Experience replay with a reservoir (ER).
 
     :param n: rows of the memory.
+    :param device: where they live; ``None`` is the host.
     :param options: those of :class:`RehearsalPlugin`.
     """
-    buffer = MultiStrategyBuffer(n, admission="reservoir", seed=seed)
+    buffer = MultiStrategyBuffer(n, admission="reservoir", seed=seed, device=device)
     return RehearsalPlugin(buffer, batch_size_mem, **options)
 
 
@@ -241,26 +262,38 @@ def er_ring(
     per_class: int | None = None,
     batch_size_mem: int = 10,
     seed: int | None = None,
+    device: torch.device | str | None = None,
     **options: Any,
 ) -> RehearsalPlugin:
     """Experience replay with the last rows of each class (ER-Ring).
 
     :param n: rows of the memory, shared equally by the classes met so far.
     :param per_class: rows a class; without ``n`` the memory grows with each class.
+    :param device: where they live; ``None`` is the host.
     :param options: those of :class:`RehearsalPlugin`.
     :raises ValueError: for neither ``n`` nor ``per_class``.
     """
-    buffer = MultiStrategyBuffer(n, admission="ring", per_class=per_class, seed=seed)
+    buffer = MultiStrategyBuffer(
+        n, admission="ring", per_class=per_class, seed=seed, device=device
+    )
     return RehearsalPlugin(buffer, batch_size_mem, **options)
 
 
 def class_balanced_replay(
-    n: int = 200, *, batch_size_mem: int = 10, seed: int | None = None, **options: Any
+    n: int = 200,
+    *,
+    batch_size_mem: int = 10,
+    seed: int | None = None,
+    device: torch.device | str | None = None,
+    **options: Any,
 ) -> RehearsalPlugin:
     """Experience replay with a class-balancing reservoir (CBRS).
 
     :param n: rows of the memory.
+    :param device: where they live; ``None`` is the host.
     :param options: those of :class:`RehearsalPlugin`.
     """
-    buffer = MultiStrategyBuffer(n, admission="class_balanced", seed=seed)
+    buffer = MultiStrategyBuffer(
+        n, admission="class_balanced", seed=seed, device=device
+    )
     return RehearsalPlugin(buffer, batch_size_mem, **options)

@@ -39,16 +39,27 @@ class ResidentDataPlugin(SupervisedPlugin[Any]):
         self.max_bytes = max_bytes
         self._stores = LeafStores()
         self._refused: set[str] = set()
+        self._exchanged = False  # whether the loader of this phase is ours
 
     def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Exchange the training loader."""
         self._exchange(strategy, remember=False)
+
+    def before_training_epoch(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """See whether a plugin further down the list has put its own loader there."""
+        if self._exchanged and not isinstance(strategy.dataloader, ResidentLoader):
+            self._refuse(
+                strategy,
+                f"a plugin that comes later made a {type(strategy.dataloader).__name__}"
+                ": put ResidentDataPlugin after it",
+            )
 
     def before_eval_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Exchange the evaluation loader."""
         self._exchange(strategy, remember=True)
 
     def _exchange(self, strategy: Any, remember: bool) -> None:
+        self._exchanged = False
         try:
             order = IndexOrder(strategy.dataloader)
             dataset = order.datasets[0]
@@ -57,6 +68,7 @@ class ResidentDataPlugin(SupervisedPlugin[Any]):
             source = self._stores.source(dataset, remember=remember)
             device = self._place(source, strategy.device)
             strategy.dataloader = ResidentLoader(source, order, device)
+            self._exchanged = True
         except NotResident as reason:
             self._refuse(strategy, str(reason))
 

@@ -10,7 +10,12 @@ from avalanche.benchmarks.utils.data_loader import (
 )
 from avalanche.distributed.distributed_helper import DistributedHelper
 from torch import Tensor
-from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
+from torch.utils.data import (
+    DataLoader,
+    RandomSampler,
+    SequentialSampler,
+    default_collate,
+)
 
 from avalanche_ext.storage.resident import NotResident, RowSource
 from avalanche_ext.storage.rows import Rows, each, leaves, part, take
@@ -52,6 +57,7 @@ class IndexOrder:
         if isinstance(loader, MultiDatasetDataLoader):
             self.datasets = loader.datasets
             arguments = loader.loader_kwargs
+            _refuse_collation(arguments.get("collate_fn"), loader.datasets[0])
             single = len(loader.datasets) == 1 and not loader.never_ending
             self._simple = single and not {
                 "sampler",
@@ -63,6 +69,7 @@ class IndexOrder:
             self._drop_last = bool(arguments.get("drop_last", False))
         elif type(loader) is DataLoader and loader.batch_size is not None:
             self.datasets = [loader.dataset]
+            _refuse_collation(loader.collate_fn, loader.dataset)
             sampler = loader.sampler
             self._shuffle = isinstance(sampler, RandomSampler)
             self._simple = (
@@ -120,6 +127,11 @@ class IndexOrder:
             batches = loader.batch_sampler
         for batch in batches:
             yield torch.as_tensor(batch)
+
+
+def _refuse_collation(collate: Any, dataset: Any) -> None:
+    if collate not in (None, default_collate, getattr(dataset, "collate_fn", None)):
+        raise NotResident("its loader has a collate function of its own")
 
 
 def _draw_seed(generator: torch.Generator | None = None) -> int:

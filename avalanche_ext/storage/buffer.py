@@ -15,7 +15,7 @@ from avalanche_ext.storage.admission import (
     make_admission,
     slots_tensor,
 )
-from avalanche_ext.storage.resident import RowSource
+from avalanche_ext.storage.resident import ItemSource, RowSource, row_source
 from avalanche_ext.storage.rows import Rows, count, take
 from avalanche_ext.storage.sampling import uniform
 from avalanche_ext.storage.stored_dataset import stored_dataset
@@ -114,6 +114,7 @@ class MultiStrategyBuffer(ExemplarsBuffer):
         x: Rows,
         y: Tensor,
         task: Tensor | None = None,
+        *,
         columns: Mapping[str, Rows] | None = None,
     ) -> Tensor:
         """Offer a batch.
@@ -205,23 +206,26 @@ class MultiStrategyBuffer(ExemplarsBuffer):
         :raises ValueError: for rows loaded from a state, which does not hold their
             transform, when this is another one.
         """
+        if self._settled:
+            return False
         if transform is self.transform and self._loaded is None:
-            return not self._settled
-        if self._loaded is not None:
-            if transform is None or fingerprint(transform) != self._loaded:
-                raise ValueError(
-                    "the rows of the loaded memory were stored from before another "
-                    f"transform than {transform}: load it where that one is in use, or "
-                    "give RehearsalPlugin the transform that makes inputs of them"
-                )
+            return True
+        mark = fingerprint(transform)
+        if self._loaded is not None and mark != self._loaded:
+            raise ValueError(
+                "the rows of the loaded memory were stored from before another "
+                f"transform than {transform}: load it where that one is in use, or "
+                "give RehearsalPlugin the transform that makes inputs of them"
+            )
+        if self._loaded is not None or not len(self):
             self.transform, self._loaded = transform, None
-        if not len(self) and not self._settled:
-            self.transform = transform
-        if not self._settled and transform != self.transform:
-            if self.transform is not None:
-                self.table.recast("x", self.transform(self.table.column("x")))
-            self.transform, self._settled = None, True
-        return not self._settled
+        if mark == fingerprint(self.transform):
+            self.transform = transform  # alike, and from now on the same object
+            return True
+        if self.transform is not None:
+            self.table.recast("x", self.transform(self.table.column("x")))
+        self.transform, self._settled = None, True
+        return False
 
     def evict(self, n: int) -> None:
         """Remove ``n`` rows: random ones of a reservoir, the oldest of the largest
@@ -336,6 +340,11 @@ class MultiStrategyBuffer(ExemplarsBuffer):
     @property
     def buffer(self) -> AvalancheDataset:
         """The rows as a dataset of ``[x, y]``, or ``[x, y, task]`` where stored."""
+        if self.transform_unknown and self.transform is None:
+            raise ValueError(
+                "the rows were loaded from a state, which does not hold the transform "
+                "that makes the model's input of them: set memory.transform to it"
+            )
         return stored_dataset(self.table, self.transform, self._tensor_targets)
 
     def post_adapt(self, agent: Any, exp: Any) -> None:
@@ -344,7 +353,10 @@ class MultiStrategyBuffer(ExemplarsBuffer):
         Only rows that are kept are read, and before their transforms where those are
         known (see :class:`~avalanche_ext.storage.resident.RowSource`).
         """
-        source = RowSource(exp.dataset.train())
+        source = row_source(exp.dataset.train())
+        raw = self.keeps_before(source.transform)
+        # What does not fit is refused before anything is decided.
+        self.table.check(self._read(source, torch.tensor([0]), raw), without=_FACTS)
         by_class = self._policy.needs_groups
         slots = self._admit(
             len(source),
@@ -353,15 +365,21 @@ class MultiStrategyBuffer(ExemplarsBuffer):
         )
         if slots:
             position = torch.tensor(list(slots.values()))
-            raw = self.keeps_before(source.transform)
-            rows = dict(zip(("x", "y"), columns := source.read(position), strict=False))
-            if not raw and source.transform is not None:
-                rows["x"] = source.transform(rows["x"])
-            if len(columns) > 2:
-                rows["task"] = columns[-1]
-            self.table.check(rows, without=_FACTS)
+            rows = self._read(source, position, raw)
             self._store(slots, rows, position, first=self.seen - len(source))
             self._tensor_targets = source.tensor_targets
+
+    @staticmethod
+    def _read(
+        source: RowSource | ItemSource, position: Tensor, raw: bool
+    ) -> dict[str, Rows]:
+        x, y, *others = source.read(position)
+        if not raw and source.transform is not None:
+            x = source.transform(x)
+        rows = {"x": x, "y": y}
+        if others:
+            rows["task"] = others[-1]
+        return rows
 
     def update(self, strategy: Any, **kwargs: Any) -> None:
         """:meth:`post_adapt` with the strategy's experience."""
@@ -383,9 +401,8 @@ class MultiStrategyBuffer(ExemplarsBuffer):
             "ahead": torch.stack(self._ahead) if self._ahead else torch.zeros(0, 0),
             "ahead_of": list(self._ahead_of),
             "settled": self._settled,
-            "before": (
-                self._loaded if self.transform is None else fingerprint(self.transform)
-            ),
+            "before": self._loaded or fingerprint(self.transform),
+            "per_class": self._per_class,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -397,6 +414,11 @@ class MultiStrategyBuffer(ExemplarsBuffer):
             raise ValueError(
                 f"the state is of a memory with admission {state['admission']!r}, "
                 f"this one has {self.admission!r}: make it with the same admission"
+            )
+        if state["per_class"] != self._per_class:
+            raise ValueError(
+                f"the state is of a memory with per_class={state['per_class']}, this one "
+                f"has {self._per_class}: make it with the same"
             )
         self.max_size = state["max_size"]
         self.seen = state["seen"]

@@ -7,7 +7,7 @@ is one gather from the leaf's tensors and one batched transform.
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,12 +16,13 @@ from avalanche.benchmarks.utils import AvalancheDataset
 from avalanche.benchmarks.utils.data import _FlatDataWithTransform
 from avalanche.benchmarks.utils.flat_data import ConstantSequence, FlatData
 from torch import Tensor
-from torch.utils.data import TensorDataset, default_collate
+from torch.utils.data import Dataset, TensorDataset, default_collate
 
 from avalanche_ext.storage.rows import Rows, each, leaves, take
 from avalanche_ext.storage.transforms import (
     BatchTransform,
     Chain,
+    PerSample,
     Pipeline,
     image_mode,
     is_deterministic,
@@ -54,8 +55,6 @@ class LeafStore:
         self._present: Tensor | None = torch.zeros(len(leaf), dtype=torch.bool)
         if type(leaf) is TensorDataset and not once and not targets:
             self.columns, self._present = list(leaf.tensors), None
-        else:
-            _refuse_random(leaf)
 
     @property
     def leaf(self) -> Any:
@@ -94,8 +93,10 @@ class LeafStore:
             made = [default_collate(column) for column in columns]
         except (RuntimeError, TypeError) as error:
             raise NotResident(f"its rows do not stack to tensors ({error})") from None
-        if not all(isinstance(column, (Tensor, Mapping)) for column in made):
-            raise NotResident("its rows hold more than tensors and numbers")
+        if not all(
+            isinstance(column, Tensor) or type(column) is dict for column in made
+        ):
+            raise NotResident("its rows hold more than tensors, numbers and dict")
         return made
 
     def _put(self, index: Tensor, rows: list[Rows]) -> None:
@@ -134,9 +135,11 @@ class LeafStores:
     """Stores of the leaves that are alive, and the row sources of data met again.
 
     :param keep: how many row sources to remember.
+    :param watch: whether to let go of a leaf's rows when nobody else holds the leaf.
     """
 
-    def __init__(self, keep: int = 64) -> None:
+    def __init__(self, keep: int = 64, *, watch: bool = True) -> None:
+        self._watch = watch
         self._stores: dict[Any, tuple[Any, LeafStore, Pipeline]] = {}
         self._sources: OrderedDict[Any, RowSource] = OrderedDict()
         self._keep = keep
@@ -145,13 +148,23 @@ class LeafStores:
         """The store of ``leaf`` under these steps, and what is left to do per batch."""
         key = (id(leaf), tuple(map(id, x)), tuple(map(id, y)))
         if key not in self._stores:
-            pipeline = plan(x, leaf[0][0])
+            _refuse_random(leaf)  # before a row is read: reading may draw numbers
+            sample = leaf[0][0]
+            pipeline = plan(x, sample)
+            if isinstance(pipeline.batch, PerSample) and not (
+                isinstance(sample, Tensor) or image_mode(sample)
+            ):
+                raise NotResident(
+                    f"its inputs are {type(sample).__name__} and its transforms may be "
+                    "random: give images or tensors"
+                )
             store = self._shared(leaf, pipeline.once, y)
             # The steps live as long as their ids are in the key, the key no longer
             # than the leaf.
             self._stores[key] = ((x, y), store, pipeline)
-            with suppress(TypeError):  # a list has no weak references: it stays
-                weakref.finalize(leaf, self._stores.pop, key, None)
+            if self._watch:
+                with suppress(TypeError):  # a list has no weak references: it stays
+                    weakref.finalize(leaf, self._stores.pop, key, None)
         _, store, pipeline = self._stores[key]
         return store, pipeline
 
@@ -202,7 +215,9 @@ class RowSource:
     def __init__(
         self, dataset: AvalancheDataset, stores: LeafStores | None = None
     ) -> None:
-        stores = stores or LeafStores()
+        stores = stores or LeafStores(watch=False)
+        if not isinstance(dataset, AvalancheDataset):
+            raise NotResident(f"it is a {type(dataset).__name__}, not Avalanche's")
         self._dataset = dataset  # keeps the objects alive that identify it
         if dataset.collate_fn not in (None, default_collate):
             raise NotResident("it has a collate function of its own")
@@ -263,10 +278,7 @@ class RowSource:
     @property
     def tasks(self) -> Tensor | None:
         """The task label of each row, where items have one."""
-        attribute = getattr(self._dataset, "targets_task_labels", None)
-        if attribute is None or not attribute.use_in_getitem:
-            return None
-        return _attribute_column(attribute)
+        return _tasks(self._dataset)
 
     @property
     def tensor_targets(self) -> bool:
@@ -300,6 +312,54 @@ class RowSource:
             back = torch.cat(order).argsort()
             made = [take(column, back) for column in made]
         return made + [take(column, position) for column in self._attributes]
+
+
+class ItemSource:
+    """The rows of a data set that cannot be a :class:`RowSource`, item by item.
+
+    :param dataset: an Avalanche data set, in the transform group wanted.
+    """
+
+    transform: BatchTransform | None = None
+
+    def __init__(self, dataset: AvalancheDataset) -> None:
+        self._dataset = dataset
+        self.tensor_targets = isinstance(dataset[0][1], Tensor)
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    @property
+    def targets(self) -> Tensor:
+        """The target of each row."""
+        return _attribute_column(self._dataset.targets)
+
+    @property
+    def tasks(self) -> Tensor | None:
+        """The task label of each row, where items have one."""
+        return _tasks(self._dataset)
+
+    def read(self, position: Tensor) -> list[Rows]:
+        """The rows at ``position``, column by column."""
+        items = [self._dataset[i] for i in position.tolist()]
+        return [default_collate(list(column)) for column in zip(*items, strict=True)]
+
+
+def row_source(dataset: AvalancheDataset) -> RowSource | ItemSource:
+    """The rows of a data set, from before its transforms where that can be."""
+    try:
+        source = RowSource(dataset)
+        source.read(torch.tensor([0]))
+    except NotResident:
+        return ItemSource(dataset)
+    return source
+
+
+def _tasks(dataset: AvalancheDataset) -> Tensor | None:
+    attribute = getattr(dataset, "targets_task_labels", None)
+    if attribute is None or not attribute.use_in_getitem:
+        return None
+    return _attribute_column(attribute)
 
 
 def _segments(
@@ -376,7 +436,11 @@ def _attribute_column(attribute: Any) -> Tensor:
         base = data._datasets[0]
         own = data._indices
         values = base if own is None else [base[i] for i in _listed(own)]
-    return torch.as_tensor(list(values))
+    try:
+        column: Tensor = default_collate(list(values))
+    except (RuntimeError, TypeError) as error:
+        raise NotResident(f"its attribute {attribute.name} has no tensor") from error
+    return column
 
 
 def _listed(indices: Any) -> Any:
@@ -396,6 +460,14 @@ def _refuse_random(leaf: Any) -> None:
                 f"{type(leaf).__name__} applies {inner} itself, which may be random: "
                 "give it to the benchmark as a transform instead"
             )
+    for inner in (getattr(leaf, "dataset", None), *_parts(leaf)):
+        if isinstance(inner, Dataset):  # of a Subset or a ConcatDataset
+            _refuse_random(inner)
+
+
+def _parts(leaf: Any) -> Sequence[Any]:
+    parts = getattr(leaf, "datasets", ())
+    return parts if isinstance(parts, (list, tuple)) else ()
 
 
 def _stack(columns: Sequence[Rows]) -> Rows:

@@ -11,12 +11,13 @@ Three answers, by inspection of each step:
   order in which a loader without workers would call it.
 """
 
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, ClassVar
 
-import dill
 import numpy as np
 import torch
 from PIL import Image
@@ -124,9 +125,38 @@ class PerSample:
         return made
 
 
-def fingerprint(transform: BatchTransform) -> str:
-    """A digest that is the same for the same transform in another process."""
-    return hashlib.sha256(dill.dumps(transform)).hexdigest()
+def fingerprint(transform: BatchTransform | None) -> str | None:
+    """A digest of the types and parameters of a transform.
+
+    Two transforms that are built alike have the same, also in another process.
+    """
+    if transform is None:
+        return None
+    return hashlib.sha256(_described(transform).encode()).hexdigest()
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, Tensor):
+        data = hashlib.sha256(value.detach().cpu().numpy().tobytes()).hexdigest()
+        return f"tensor {value.dtype} {tuple(value.shape)} {data}"
+    if isinstance(value, np.ndarray):
+        return _described(torch.from_numpy(value))
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_described, value))}]"
+    if isinstance(value, (set, frozenset)):
+        return f"{{{', '.join(sorted(map(_described, value)))}}}"
+    if isinstance(value, dict):
+        items = sorted((str(name), _described(part)) for name, part in value.items())
+        return f"{{{', '.join(f'{name}: {part}' for name, part in items)}}}"
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    code = getattr(value, "__code__", None)
+    if code is not None:
+        return f"{value.__qualname__} {code.co_code.hex()} {code.co_consts!r}"
+    if isinstance(value, functools.partial):
+        return f"{kind} {_described([value.func, value.args, value.keywords])}"
+    if hasattr(value, "__dict__") and not isinstance(value, (type, Enum)):
+        return f"{kind} {_described(vars(value))}"
+    return f"{kind} {value!r}"
 
 
 def image_mode(sample: Any) -> str | None:

@@ -136,6 +136,28 @@ def test_another_loader_is_left_alone_with_a_message(class_stream):
         run(class_stream(experiences=1), True, [Own()])
 
 
+def test_a_plugin_that_comes_later_is_named(class_stream):
+    class Own(SupervisedPlugin):
+        def before_training_exp(self, strategy, **kwargs):
+            strategy.dataloader = [
+                [x[None], y[None]] for x, y in strategy.adapted_dataset
+            ]
+
+    benchmark = class_stream(experiences=1)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8))
+    strategy = Naive(
+        model=model,
+        optimizer=torch.optim.SGD(model.parameters(), 0.05),
+        criterion=nn.CrossEntropyLoss(),
+        plugins=[ResidentDataPlugin(), Own()],
+        evaluator=LeanEvaluationPlugin(),
+    )
+    with pytest.warns(
+        UserWarning, match="later made a list: put ResidentDataPlugin after"
+    ):
+        strategy.train(benchmark.train_stream[0], eval_streams=[])
+
+
 def test_no_message_where_nothing_is_wrong(class_stream):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -13,10 +13,22 @@ from avalanche.benchmarks.utils import (
     make_avalanche_dataset,
 )
 from avalanche.benchmarks.utils.data_attribute import TaskLabels
-from torch.utils.data import Dataset, TensorDataset, default_collate
+from torch.utils.data import (
+    ConcatDataset,
+    Dataset,
+    Subset,
+    TensorDataset,
+    default_collate,
+)
 from torchvision import transforms as v1
 
-from avalanche_ext.storage.resident import LeafStores, NotResident, RowSource
+from avalanche_ext.storage.resident import (
+    ItemSource,
+    LeafStores,
+    NotResident,
+    RowSource,
+    row_source,
+)
 from avalanche_ext.storage.transforms import to_image
 
 PIXELS = torch.randint(
@@ -186,9 +198,30 @@ class Strings(Images):
         return torch.zeros(1), "label"
 
 
+def random_leaf():
+    return Images(v1.Compose([v1.RandomCrop(3), v1.ToTensor()]))
+
+
+class Arrays(Images):
+    def __getitem__(self, index):
+        return PIXELS[index].permute(1, 2, 0).numpy(), index % 3
+
+
 REFUSED = {
+    "random leaf of a subset": (
+        lambda: as_avalanche(Subset(random_leaf(), range(9))),
+        "may be random",
+    ),
+    "random leaf of a concatenation": (
+        lambda: as_avalanche(ConcatDataset([random_leaf(), random_leaf()])),
+        "may be random",
+    ),
+    "random steps on arrays": (
+        lambda: as_avalanche(Arrays(), v1.Compose([v1.ToTensor(), v1.RandomCrop(3)])),
+        "its inputs are ndarray and its transforms may be random",
+    ),
     "ragged": (lambda: as_avalanche(Ragged()), "do not stack to tensors"),
-    "strings": (lambda: as_avalanche(Strings()), "more than tensors and numbers"),
+    "strings": (lambda: as_avalanche(Strings()), "more than tensors, numbers and dict"),
     "random leaf": (
         lambda: as_avalanche(Images(v1.Compose([v1.RandomCrop(3), v1.ToTensor()]))),
         "may be random: give it to the benchmark",
@@ -231,3 +264,27 @@ def test_data_that_nobody_holds_are_let_go():
         gc.collect()
     assert not any(leaf() for leaf in held)
     assert not stores._stores
+
+
+@pytest.mark.parametrize("name", ["random leaf", "collate", "different transforms"])
+def test_refused_data_are_read_item_by_item(name):
+    dataset = REFUSED[name][0]()
+    source = row_source(dataset)
+    assert isinstance(source, ItemSource)
+    assert len(source) == len(dataset)
+    torch.manual_seed(0)
+    x, y = source.read(torch.tensor([4, 1]))
+    torch.manual_seed(0)
+    expected = default_collate([dataset[4], dataset[1]])
+    assert torch.equal(x, expected[0])
+    assert torch.equal(y, expected[1])
+    assert source.targets.tolist() == [i % 3 for i in range(9)] * (len(dataset) // 9)
+
+
+def test_refusing_draws_no_random_number():
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    with pytest.raises(NotResident):
+        RowSource(as_avalanche(random_leaf()))
+    assert torch.rand(1) == expected

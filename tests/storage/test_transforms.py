@@ -1,5 +1,7 @@
 """avalanche_ext/storage/transforms.py: a batch gets what its samples would get."""
 
+from functools import partial
+
 import pytest
 import torch
 from PIL import Image
@@ -8,7 +10,9 @@ from torchvision.transforms import v2
 
 from avalanche_ext import ScaleToUnit
 from avalanche_ext.storage.transforms import (
+    Chain,
     PerSample,
+    fingerprint,
     image_mode,
     is_deterministic,
     plan,
@@ -120,3 +124,17 @@ def test_what_is_deterministic():
 def test_scale_to_unit():
     assert torch.equal(ScaleToUnit()(RGB), RGB.to(torch.float32).div(255))
     assert ScaleToUnit(16) == ScaleToUnit(16) != ScaleToUnit()
+
+
+def test_fingerprints_are_of_types_and_parameters():
+    def chain(mean, size=3):
+        return Chain((v1.ToTensor(), v1.Normalize((mean,), (0.3,)), v1.Resize(size)))
+
+    assert fingerprint(None) is None
+    assert fingerprint(chain(0.1)) == fingerprint(chain(0.1))
+    different = [chain(0.1), chain(0.2), chain(0.1, 4), ScaleToUnit(), ScaleToUnit(16)]
+    assert len({fingerprint(one) for one in different}) == 5
+    order = torch.arange(4)
+    assert fingerprint(partial(torch.take, index=order)) != fingerprint(
+        partial(torch.take, index=order.flip(0))
+    )
