@@ -2,6 +2,7 @@
 
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +114,14 @@ def read_npz(path: Path) -> Arrays:
                     f"{', '.join(stored.files) or 'nothing'}); save it with {SAVE}"
                 )
             found = {key: stored[key] for key in KEYS}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        ValueError,
+        TypeError,  # np.save under the name of an npz
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise UserError(
             f"{path} cannot be read as arrays ({error}); save it with {SAVE}"
         ) from error
@@ -188,7 +196,9 @@ def _check_pair(source: str, part: str, x: np.ndarray, y: np.ndarray) -> None:
             f"{source}: x_{part} has {len(x)} rows and y_{part} {len(y)}; "
             "give one label for each of one or more rows"
         )
-    if x.dtype != np.uint8 and not np.isfinite(x).all():
+    with np.errstate(over="ignore"):  # what float32 cannot hold is not finite either
+        finite = x.dtype == np.uint8 or np.isfinite(x.astype(np.float32)).all()
+    if not finite:
         raise UserError(
             f"{source}: x_{part} holds nan or inf; replace them, "
             "e.g. by numpy.nan_to_num"

@@ -48,7 +48,13 @@ def run(options: Run, command: str) -> None:
         result = train_seed(job, seed)
         if options.overwrite:
             store.drop_others(directory, config)
-        store.write_seed(directory, seed, config, result)
+        try:
+            store.write_seed(directory, seed, config, result)
+        except OSError as error:
+            raise UserError(
+                f"cannot write {store.seed_directory(directory, seed)} ({error}): name "
+                "another folder by --out DIR"
+            ) from error
         results[seed] = result
 
     print(_title(job))

@@ -110,12 +110,24 @@ def _train(
             order = int(torch.randint(2**31, ()))
             data = benchmarks.online(experience, options.stream_size, order)
         strategy.train(data, eval_streams=[])
+        _check_weights(strategy, t)
         middle = _now(strategy.device)
         progress.evaluating()
         strategy.eval(benchmark.test)
         training += middle - start
         evaluation += _now(strategy.device) - middle
     return {"train_seconds": training, "eval_seconds": evaluation}
+
+
+def _check_weights(strategy: Any, t: int) -> None:
+    """The last update of an experience is followed by no loss that would show it."""
+    for name, weight in strategy.model.named_parameters():
+        if not weight.isfinite().all():
+            rate = strategy.optimizer.param_groups[0]["lr"]
+            raise UserError(
+                f"the weights {name} are not finite after experience {t + 1}, with "
+                f"learning rate {rate:g}: try --lr {rate / 10:g}"
+            )
 
 
 def _now(device: torch.device) -> float:
