@@ -8,6 +8,7 @@ strategy, because ``torch.optim`` removes its submodules from its namespace, so 
 """
 
 import os
+import pickle
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,6 +81,7 @@ def load(
     :param missing_ok: without a file return ``(strategy, 0)``, for scripts that resume.
     :return: the strategy and the experience to go on with.
     :raises FileNotFoundError: without a file.
+    :raises ValueError: for a file that is no checkpoint.
     """
     path = Path(path)
     if not path.exists():
@@ -90,9 +92,14 @@ def load(
             "from the first experience"
         )
     with _optimizer_modules():
-        loaded: tuple[Any, int] = maybe_load_checkpoint(
-            strategy, path, map_location=map_location
-        )
+        try:
+            loaded: tuple[Any, int] = maybe_load_checkpoint(
+                strategy, path, map_location=map_location
+            )
+        except (KeyError, EOFError, pickle.UnpicklingError) as error:
+            raise ValueError(
+                f"{path} is not a checkpoint ({error!r}): name a file that save() wrote"
+            ) from error
     return loaded
 
 

@@ -106,3 +106,11 @@ def test_a_failed_save_leaves_the_old_file(tmp_path):
         checkpoint.save(strategy, tmp_path / "run.ckpt")
     assert (tmp_path / "run.ckpt").read_bytes() == content
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_foreign_file_is_no_checkpoint(tmp_path):
+    (tmp_path / "junk").write_bytes(b"junk")
+    torch.save({"a": 1}, tmp_path / "foreign")
+    for name in ("junk", "foreign"):
+        with pytest.raises(ValueError, match=f"{name} is not a checkpoint"):
+            checkpoint.load(make("reservoir", "sgd"), tmp_path / name)

@@ -3,25 +3,22 @@
 import re
 from pathlib import Path
 
-import pytest
-
 from experiments import readme
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
-@pytest.mark.parametrize(
-    "code",
-    re.findall(r"```python\n(.*?)```", README, re.DOTALL),
-    ids=["plugin", "loop"],
-)
-def test_examples_run(code, capsys):
-    exec(compile(code, "README.md", "exec"), {})
-    printed = capsys.readouterr().out
-    if "accuracy_matrix" in code:
-        matrix = eval(printed)
-        assert len(matrix) == 2
-        assert min(matrix[-1]) > 0.5
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_examples_run(capsys, tmp_path):
+    names = {"path": tmp_path / "run.ckpt"}
+    for code in EXAMPLES:
+        exec(compile(code, "README.md", "exec"), names)
+    matrices = [eval(line) for line in capsys.readouterr().out.splitlines()]
+    assert [len(matrix) for matrix in matrices] == [2, 4]  # the last trains on
+    assert min(matrices[0][-1]) > 0.5
+    assert names["path"].exists()
 
 
 def test_figures_are_those_of_the_result_files():

@@ -68,6 +68,8 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
                 "the size of the memory: replay fewer rows or keep more"
             )
         _check("feed", feed, get_args(Feed))
+        if not callable(loss_weights):
+            _check_weights(loss_weights)
         _check("train_metrics", train_metrics, get_args(TrainMetrics))
         self.buffer = buffer
         self.batch_size_mem = batch_size_mem
@@ -97,9 +99,10 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
                 source = RowSource(strategy.experience.dataset.train())
                 self.buffer.keeps_before(source.transform)
         weights = self.loss_weights
-        self._weights = (
-            weights(_experience_number(strategy)) if callable(weights) else weights
-        )
+        if callable(weights):
+            weights = weights(_experience_number(strategy))
+            _check_weights(weights)
+        self._weights = weights
 
     def before_forward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Append memory rows to the minibatch."""
@@ -231,6 +234,16 @@ def _experience_number(strategy: Any) -> int:
             "stream with access_task_boundaries=True, or give two fixed weights"
         )
     return int(experience.origin_experience.current_experience) + 1
+
+
+def _check_weights(weights: Any) -> None:
+    if weights is None:
+        return
+    if not isinstance(weights, (tuple, list)) or len(weights) != 2 or min(weights) < 0:
+        raise ValueError(
+            f"loss_weights must be two numbers of 0 or more, of current and memory rows, "
+            f"got {weights!r}"
+        )
 
 
 def _check(name: str, value: str, allowed: tuple[str, ...]) -> None:

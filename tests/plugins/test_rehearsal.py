@@ -319,6 +319,9 @@ def test_bad_input():
         RehearsalPlugin(buffer, 10)
     with pytest.raises(ValueError, match="batch_size_mem=-1"):
         RehearsalPlugin(buffer, -1)
+    for weights in (3, (1, 2, 3), (-1, 2)):
+        with pytest.raises(ValueError, match="loss_weights must be two numbers"):
+            RehearsalPlugin(buffer, 4, loss_weights=weights)
     with pytest.raises(ValueError, match="unknown feed 'often': choose one of"):
         RehearsalPlugin(buffer, 4, feed="often")
     with pytest.raises(ValueError, match="unknown train_metrics 'some'"):
