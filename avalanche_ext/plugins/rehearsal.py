@@ -12,7 +12,7 @@ from torch import Tensor
 
 from avalanche_ext.storage.buffer import MultiStrategyBuffer
 from avalanche_ext.storage.resident import NotResident, RowSource
-from avalanche_ext.storage.rows import Rows, join
+from avalanche_ext.storage.rows import Rows, each, join
 from avalanche_ext.storage.transforms import BatchTransform
 
 Feed = Literal["first_epoch", "every_epoch", "experience"]
@@ -157,7 +157,7 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
         if self.buffer.table.device != device:
             rows = {name: rows[name].to(device) for name in names}
         if transform is not None:
-            rows["x"] = transform(rows["x"])
+            rows["x"] = each(lambda x: x.to(device), transform(rows["x"]))
         return [rows[name] for name in names]
 
     def _set_mask(self, current: int, memory: int, device: torch.device) -> None:

@@ -154,8 +154,7 @@ class MultiStrategyBuffer(ExemplarsBuffer):
         slots = self._admit(n, y, task)
         if slots:
             position = torch.tensor(list(slots.values()))
-            index = position if y.device.type == "cpu" else position.to(y.device)
-            rows = {name: take(column, index) for name, column in batch.items()}
+            rows = {name: take(column, position) for name, column in batch.items()}
             self._store(slots, rows, position, first=self.seen - n)
         return slots
 

@@ -48,8 +48,10 @@ def each(function: Callable[[Tensor], Tensor], rows: Rows) -> Rows:
 
 
 def take(rows: Rows, index: Tensor) -> Rows:
-    """The rows at ``index`` (a LongTensor), copied."""
+    """The rows at ``index`` (a LongTensor, on any device), copied where they are."""
     if isinstance(rows, Tensor):
+        if index.device != rows.device:
+            index = index.to(rows.device)
         return rows.index_select(0, index)
     return {name: take(value, index) for name, value in rows.items()}
 
