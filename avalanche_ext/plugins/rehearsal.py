@@ -11,7 +11,8 @@ from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor
 
 from avalanche_ext.storage.buffer import MultiStrategyBuffer
-from avalanche_ext.storage.resident import NotResident, RowSource
+from avalanche_ext.storage.leaf import NotResident
+from avalanche_ext.storage.resident import RowSource
 from avalanche_ext.storage.rows import Rows, each, join
 from avalanche_ext.storage.transforms import BatchTransform
 

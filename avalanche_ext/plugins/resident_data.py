@@ -8,7 +8,8 @@ import torch
 from avalanche.training.plugins import SupervisedPlugin
 
 from avalanche_ext.storage.batches import IndexOrder, ResidentLoader
-from avalanche_ext.storage.resident import LeafStores, NotResident, RowSource
+from avalanche_ext.storage.leaf import NotResident
+from avalanche_ext.storage.resident import LeafStores, RowSource
 
 _SHARE_OF_FREE = 0.8  # memory to leave for everything else: a fifth of what is free
 

@@ -17,7 +17,8 @@ from torch.utils.data import (
     default_collate,
 )
 
-from avalanche_ext.storage.resident import NotResident, RowSource
+from avalanche_ext.storage.leaf import NotResident
+from avalanche_ext.storage.resident import RowSource
 from avalanche_ext.storage.rows import Rows, each, leaves, part, take
 from avalanche_ext.storage.transforms import BatchTransform
 

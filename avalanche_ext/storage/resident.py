@@ -7,7 +7,7 @@ is one gather from the leaf's tensors and one batched transform.
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,119 +16,17 @@ from avalanche.benchmarks.utils import AvalancheDataset
 from avalanche.benchmarks.utils.data import _FlatDataWithTransform
 from avalanche.benchmarks.utils.flat_data import ConstantSequence, FlatData
 from torch import Tensor
-from torch.utils.data import Dataset, TensorDataset, default_collate
+from torch.utils.data import default_collate
 
-from avalanche_ext.storage.rows import Rows, each, leaves, take
+from avalanche_ext.storage.leaf import LeafStore, NotResident, Steps, refuse_random
+from avalanche_ext.storage.rows import Rows, take
 from avalanche_ext.storage.transforms import (
     BatchTransform,
-    Chain,
     PerSample,
     Pipeline,
     image_mode,
-    is_deterministic,
     plan,
-    to_row,
 )
-
-Steps = tuple[Callable[[Any], Any], ...]
-
-
-class NotResident(Exception):
-    """Why a data set cannot be held as tensors."""
-
-
-class LeafStore:
-    """The rows of one leaf data set as columns, read when they are first needed.
-
-    A ``TensorDataset`` is its own store. The rows of any other leaf are taken to be a
-    function of their index. The leaf is not kept alive.
-
-    :param leaf: a data set that gives ``(x, y, …)``.
-    :param once: steps on ``x`` before it is kept.
-    :param targets: steps on ``y``.
-    """
-
-    def __init__(self, leaf: Any, once: Steps, targets: Steps) -> None:
-        self._leaf = _weak(leaf)
-        self._once, self._targets = Chain(once), Chain(targets)
-        self.columns: list[Rows] = []
-        self._present: Tensor | None = torch.zeros(len(leaf), dtype=torch.bool)
-        if type(leaf) is TensorDataset and not once and not targets:
-            self.columns, self._present = list(leaf.tensors), None
-
-    @property
-    def leaf(self) -> Any:
-        """The data set."""
-        return self._leaf()
-
-    def serves(self, leaf: Any, once: Steps, targets: Steps) -> bool:
-        """Whether this holds the rows of ``leaf`` after these very steps."""
-        return (
-            leaf is self.leaf
-            and _same_steps(once, self._once.steps)
-            and _same_steps(targets, self._targets.steps)
-        )
-
-    def need(self, index: Tensor | None) -> None:
-        """Read the rows at ``index`` (``None``: all) that are not held yet."""
-        if self._present is None:
-            return
-        if index is None:
-            index = torch.arange(len(self._present))
-        missing = torch.unique(index[~self._present[index]])
-        if not len(missing):
-            return
-        for block in missing.split(1024):
-            self._put(block, self._collate([self.leaf[i] for i in block.tolist()]))
-        self._present[missing] = True
-
-    def _collate(self, rows: list[Sequence[Any]]) -> list[Rows]:
-        columns = [list(column) for column in zip(*rows, strict=True)]
-        columns[0] = [self._once(x) for x in columns[0]]
-        if len(columns) > 1:
-            columns[1] = [self._targets(y) for y in columns[1]]
-        if image_mode(columns[0][0]) is not None:
-            columns[0] = [to_row(image) for image in columns[0]]
-        try:
-            made = [default_collate(column) for column in columns]
-        except (RuntimeError, TypeError) as error:
-            raise NotResident(f"its rows do not stack to tensors ({error})") from None
-        if not all(
-            isinstance(column, Tensor) or type(column) is dict for column in made
-        ):
-            raise NotResident("its rows hold more than tensors, numbers and dict")
-        return made
-
-    def _put(self, index: Tensor, rows: list[Rows]) -> None:
-        n = len(self.leaf)
-        if not self.columns:
-            self.columns = [
-                each(lambda t: t.new_empty(n, *t.shape[1:]), c) for c in rows
-            ]
-        for column, values in zip(self.columns, rows, strict=True):
-            held = dict(leaves(column))
-            for name, value in leaves(values):
-                if held[name].shape[1:] != value.shape[1:]:
-                    raise NotResident(
-                        f"its rows differ in shape: {tuple(held[name].shape[1:])} "
-                        f"and {tuple(value.shape[1:])}"
-                    )
-                held[name][index] = value
-
-    def missing_bytes(self, index: Tensor | None) -> int:
-        """Bytes that :meth:`need` would read."""
-        if self._present is None:
-            return 0
-        here = self._present if index is None else self._present[index]
-        return int((~here).sum()) * self.row_bytes
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one row."""
-        columns = self.columns or self._collate([self.leaf[0]])
-        return sum(
-            t.element_size() * t[:1].numel() for c in columns for _, t in leaves(c)
-        )
 
 
 class LeafStores:
@@ -148,7 +46,7 @@ class LeafStores:
         """The store of ``leaf`` under these steps, and what is left to do per batch."""
         key = (id(leaf), tuple(map(id, x)), tuple(map(id, y)))
         if key not in self._stores:
-            _refuse_random(leaf)  # before a row is read: reading may draw numbers
+            refuse_random(leaf)  # before a row is read: reading may draw numbers
             sample = leaf[0][0]
             pipeline = plan(x, sample)
             if isinstance(pipeline.batch, PerSample) and not (
@@ -192,13 +90,6 @@ class LeafStores:
                 self._sources.popitem(last=False)
         self._sources.move_to_end(key)
         return self._sources[key]
-
-
-def _weak(leaf: Any) -> Callable[[], Any]:
-    try:
-        return weakref.ref(leaf)
-    except TypeError:  # a list, for one
-        return lambda: leaf
 
 
 class RowSource:
@@ -408,10 +299,6 @@ def _steps(groups: Any, name: str) -> tuple[Steps, Steps]:
     return tuple(s for s in x if s is not None), tuple(s for s in y if s is not None)
 
 
-def _same_steps(one: Steps, other: Steps) -> bool:
-    return [id(step) for step in one] == [id(step) for step in other]
-
-
 def _identity(dataset: AvalancheDataset) -> Any:
     flat = dataset._flat_data
     group = flat._transform_groups.current_group
@@ -447,27 +334,6 @@ def _listed(indices: Any) -> Any:
     if isinstance(indices, (list, Tensor)):
         return indices
     return [indices[i] for i in range(len(indices))]
-
-
-def _refuse_random(leaf: Any) -> None:
-    for name in ("transform", "transforms"):
-        inner = getattr(leaf, name, None)
-        steps = (
-            [getattr(inner, "transform", inner)] if name == "transforms" else [inner]
-        )
-        if not all(is_deterministic(step) for step in steps if step is not None):
-            raise NotResident(
-                f"{type(leaf).__name__} applies {inner} itself, which may be random: "
-                "give it to the benchmark as a transform instead"
-            )
-    for inner in (getattr(leaf, "dataset", None), *_parts(leaf)):
-        if isinstance(inner, Dataset):  # of a Subset or a ConcatDataset
-            _refuse_random(inner)
-
-
-def _parts(leaf: Any) -> Sequence[Any]:
-    parts = getattr(leaf, "datasets", ())
-    return parts if isinstance(parts, (list, tuple)) else ()
 
 
 def _stack(columns: Sequence[Rows]) -> Rows:

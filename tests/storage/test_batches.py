@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
 from avalanche_ext.storage import batches
 from avalanche_ext.storage.batches import IndexOrder, ResidentBatch, ResidentLoader
-from avalanche_ext.storage.resident import NotResident, RowSource
+from avalanche_ext.storage.leaf import NotResident
+from avalanche_ext.storage.resident import RowSource
 
 
 def dataset(n=23, tasks=(0,), first=0):

@@ -22,10 +22,10 @@ from torch.utils.data import (
 )
 from torchvision import transforms as v1
 
+from avalanche_ext.storage.leaf import NotResident
 from avalanche_ext.storage.resident import (
     ItemSource,
     LeafStores,
-    NotResident,
     RowSource,
     row_source,
 )
