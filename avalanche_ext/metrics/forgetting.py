@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from avalanche.evaluation.metric_results import MetricValue
+from avalanche.evaluation.metric_utils import get_metric_name
+
 from avalanche_ext.metrics.matrix import Definition, check_definition, mean_or_none
 from avalanche_ext.metrics.plugin import ExperienceMetric, StreamMetric
 from avalanche_ext.metrics.record import EvaluationRecord
@@ -15,12 +18,40 @@ _NAMES: dict[Definition, tuple[str, str]] = {
 
 
 class ExperienceForgetting(ExperienceMetric):
+    sign = 1
+
     def __init__(self, definition: Definition, record: EvaluationRecord) -> None:
         super().__init__(record)
         self.definition = definition
+        self._due: dict[str, tuple[str, int]] = {}
 
     def result(self) -> float | None:
-        return self.record.forgetting_now(self.definition)
+        return self._of(None)
+
+    def _of(self, cell: tuple[str, int] | None) -> float | None:
+        lost = self.record.forgetting_now(self.definition, cell)
+        return None if lost is None else self.sign * lost
+
+    def before_eval(self, strategy: Any) -> None:
+        super().before_eval(strategy)
+        self._due = {}
+
+    def after_eval_exp(self, strategy: Any) -> list[MetricValue] | None:
+        if not self.record.part:
+            return super().after_eval_exp(strategy)
+        # Complete only once all sub-experiences are counted.
+        self.record.end_experience(strategy)
+        cell = self.record.cell
+        name = get_metric_name(self, strategy, add_experience=False)
+        self._due[f"{name}/Exp{cell[1]:03}"] = cell
+        return None
+
+    def after_eval(self, strategy: Any) -> list[MetricValue]:
+        values = [(name, self._of(cell)) for name, cell in self._due.items()]
+        x = strategy.clock.train_iterations
+        return [
+            MetricValue(self, n, value, x) for n, value in values if value is not None
+        ]
 
     def __str__(self) -> str:
         return _NAMES[self.definition][0]
@@ -42,9 +73,7 @@ class StreamForgetting(StreamMetric):
 
 
 class ExperienceBackwardTransfer(ExperienceForgetting):
-    def result(self) -> float | None:
-        lost = super().result()
-        return None if lost is None else -lost
+    sign = -1
 
     def __str__(self) -> str:
         return "ExperienceBWT"
@@ -78,8 +107,9 @@ def forgetting_metrics(
 
     The stream's value is the mean over those i. Nothing is emitted where there is
     none, as before the second training experience (upstream emits 0 there). On
-    online streams, t counts the experiences that the stream was cut from;
-    upstream's metrics compare indices of sub-experiences and stay at 0.
+    online streams, t counts the experiences that the stream was cut from, and so does
+    i, with one value for each at the end of the evaluation; upstream's metrics compare
+    indices of sub-experiences and stay at 0.
 
     >>> [str(metric) for metric in forgetting_metrics()]
     ['MaxForgetting_Exp', 'MaxForgetting_Stream']

@@ -63,7 +63,9 @@ class EvaluationRecord:
     last evaluation after a training experience counts. Evaluations before any
     training are kept apart, see :attr:`accuracy_before_training`. A *column* is an
     experience of the evaluated stream, by ``experience.current_experience``.
-    Streams of different names have a matrix each.
+    Streams of different names have a matrix each. Where the evaluated stream is an
+    online one, a column is the experience that its sub-experiences were cut from,
+    with all samples of those in one call of ``strategy.eval``.
 
     Sub-experiences that blend several experiences belong to none of them: a row
     begins at the first one after an evaluation, and forgetting is undefined.
@@ -93,6 +95,9 @@ class EvaluationRecord:
     def _begin_stream(self) -> None:
         self._tally: Tally | None = None
         self._cell = ("", -1)
+        self._pools: dict[tuple[str, int], list[int]] = {}
+        self.part = False
+        """Whether what was evaluated last is a sub-experience of another."""
         self._iteration = -1
         self._sums = [0, 0, 0]
         self._latest: Accuracy | None = None
@@ -121,6 +126,7 @@ class EvaluationRecord:
         index = experience_index(view)
         index = view.current_experience if index is None else index
         self._cell = (view.origin_stream.name, index)
+        self.part = getattr(view, "origin_experience", None) is not None
         self._tally = Tally(view, task_masked=self.task_masked)
         self._iteration = -1
         self._latest = None
@@ -146,12 +152,14 @@ class EvaluationRecord:
         if tally is None or counts is None:
             return
         right, masked = counts
+        pool = self._pools.setdefault(self._cell, [0, 0, 0])
         for k, count in enumerate((right, masked or 0, tally.total)):
             self._sums[k] += count
+            pool[k] += count
         self._latest = self._accuracy(right, masked or 0, tally.total)
         stream, experience = self._cell
         row = self._rows[-1] if self._rows else self._untrained
-        row.cells.setdefault(stream, {})[experience] = self._latest
+        row.cells.setdefault(stream, {})[experience] = self._accuracy(*pool)
         self._last_stream = stream
 
     def _accuracy(self, right: int, masked: int, total: int) -> Accuracy:
@@ -171,7 +179,8 @@ class EvaluationRecord:
 
     @property
     def experience_accuracy(self) -> Accuracy | None:
-        """Accuracies on the experience evaluated last; None if it had no samples."""
+        """Accuracies on the experience evaluated last, a sub-experience by itself;
+        None if it had no samples."""
         return self._latest
 
     @property
@@ -248,9 +257,19 @@ class EvaluationRecord:
             self.matrix(stream=stream), self.trained, definition
         )
 
-    def forgetting_now(self, definition: Definition = "max") -> float | None:
-        """Forgetting of the experience that was evaluated last, alone."""
-        stream, i = self._cell
+    @property
+    def cell(self) -> tuple[str, int]:
+        """Stream and column of the experience that was evaluated last."""
+        return self._cell
+
+    def forgetting_now(
+        self, definition: Definition = "max", cell: tuple[str, int] | None = None
+    ) -> float | None:
+        """Forgetting of one experience alone.
+
+        :param cell: its stream and column; by default of the one evaluated last.
+        """
+        stream, i = self._cell if cell is None else cell
         cells = (row.cells.get(stream, {}).get(i) for row in self._rows)
         column = [None if cell is None else cell.plain for cell in cells]
         return of_matrix.experience_forgetting(column, self.trained, i, definition)

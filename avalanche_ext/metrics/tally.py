@@ -29,7 +29,7 @@ class Tally:
     :param experience: the evaluated experience, with all its attributes visible.
     :param task_masked: whether to count the arg-max among its classes too. They are
         its ``classes_in_this_experience``, otherwise those among the targets of its
-        data set.
+        data set; of a sub-experience, those of the experience that it was cut from.
     """
 
     def __init__(self, experience: Any, *, task_masked: bool) -> None:
@@ -96,6 +96,9 @@ class Tally:
 
 
 def _classes_of(experience: Any) -> frozenset[int]:
+    origin = getattr(experience, "origin_experience", None)
+    if origin is not None:
+        return _classes_of(origin.logging())
     classes = getattr(experience, "classes_in_this_experience", None)
     if classes is None:
         targets = getattr(experience.dataset, "targets", None)

@@ -107,6 +107,11 @@ def subexperiences(experience, size, boundaries=False):
     )
 
 
+def online(stream, size, boundaries=False):
+    """A whole stream cut into sub-experiences, under the name ``…_online``."""
+    return split_online_stream(stream, size, access_task_boundaries=boundaries, seed=1)
+
+
 @pytest.fixture
 def lab():
     """The helpers of this file, since test files do not import each other."""
@@ -115,5 +120,6 @@ def lab():
         naive=naive,
         by_hand=by_hand,
         subexperiences=subexperiences,
+        online=online,
         labelled=labelled,
     )

@@ -1,6 +1,7 @@
 """avalanche_ext/metrics/forgetting.py against hand-made matrices and upstream."""
 
 import pytest
+import torch
 from avalanche.evaluation import metrics as upstream
 
 from avalanche_ext.metrics import (
@@ -62,6 +63,32 @@ def test_batch_and_online_streams(lab, size, boundaries):
     assert values(curves, f"ExperienceBWT/{EXP}001") == [-f for f in first[2:]]
     assert values(curves, f"StreamBWT/{stream}") == [-f for f in mean]
     assert not any(f"{EXP}002" in name for name in curves)
+
+
+@pytest.mark.parametrize("size", [1, 7, 40])
+def test_an_online_test_stream_gives_the_values_of_the_whole_one(lab, size):
+    """Once for each experience and evaluation, under its name."""
+
+    def emitted(cut):
+        bm = lab.build("class")
+        metrics = [
+            *forgetting_metrics(),
+            *forgetting_metrics(definition="first"),
+            *backward_transfer_metrics(),
+        ]
+        strategy = lab.naive(metrics)
+        for experience in bm.train_stream:
+            torch.manual_seed(5)  # loaders of evaluations draw seeds
+            strategy.train(experience)
+            strategy.eval(cut(bm.test_stream))
+        return strategy.evaluator.get_all_metrics()
+
+    whole = emitted(lambda stream: stream)
+    parts = emitted(lambda stream: lab.online(stream, size))
+    assert {name.replace("test_online", "test") for name in parts} == set(whole)
+    for name, (xs, ys) in parts.items():
+        theirs = whole[name.replace("test_online", "test")]
+        assert (xs, ys) == (theirs[0], pytest.approx(theirs[1]))
 
 
 @pytest.mark.parametrize("scenario", ["class", "domain", "task"])

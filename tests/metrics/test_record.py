@@ -237,6 +237,47 @@ def test_an_online_stream_may_be_evaluated_itself(lab):
     assert row == [None, lab.by_hand(strategy.model, sub)]
 
 
+@pytest.mark.parametrize("boundaries", [False, True])
+@pytest.mark.parametrize("size", [1, 7, 40], ids=["one", "does not divide", "whole"])
+@pytest.mark.parametrize("scenario", ["class", "timeline", "domain"])
+def test_evaluating_subexperiences_equals_evaluating_whole(
+    lab, scenario, size, boundaries
+):
+    """Also when evaluated again: the second call replaces the first."""
+    bm = lab.build(scenario)
+    own = [list(range(6))] * 3 if scenario == "domain" else CLASSES
+    record = EvaluationRecord()
+    strategy = lab.naive(accuracy_metrics(record=record), scenario)
+    test = lab.online(bm.test_stream, size, boundaries)
+    plain, masked = [], []
+    for experience in bm.train_stream:
+        strategy.train(experience)
+        for _ in range(2):
+            strategy.eval(test)
+        pairs = list(zip(bm.test_stream, own, strict=True))
+        plain.append([lab.by_hand(strategy.model, e) for e, _ in pairs])
+        masked.append([lab.by_hand(strategy.model, e, c) for e, c in pairs])
+        assert record.stream_accuracy.plain == pytest.approx(sum(plain[-1]) / 3)
+        assert record.stream_accuracy.task_masked == pytest.approx(sum(masked[-1]) / 3)
+    assert record.evaluated_stream == "test_online"
+    check(record, plain, masked)
+
+
+def test_a_part_of_an_online_stream_evaluated_again_replaces(lab):
+    bm = lab.build("class")
+    record = EvaluationRecord()
+    strategy = lab.naive(accuracy_metrics(record=record))
+    subs = list(lab.online(bm.test_stream, 10))
+    strategy.train(bm.train_stream[0])
+    strategy.eval(subs)
+    strategy.eval([subs[5], subs[4]])
+    (row,) = record.accuracy_matrix
+    now = [lab.by_hand(strategy.model, e) for e in bm.test_stream]
+    some = [lab.by_hand(strategy.model, e) for e in subs[4:6]]
+    assert row == [now[0], pytest.approx(sum(some) / 2), now[2]]
+    assert record.experience_accuracy.plain == some[0]
+
+
 def test_subexperiences_that_blend_experiences(lab):
     bm = lab.build("class")
     record = EvaluationRecord()
