@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import store
-from experiments.data import class_groups, read_arrays
+from experiments.data import Arrays, class_groups, read_arrays
 from experiments.errors import UserError
 from experiments.job import Job
 from experiments.methods import method_options
@@ -23,20 +23,10 @@ def run(options: Run, command: str) -> None:
     :raises UserError: before anything is written where the request cannot be met, and
         between seeds where training fails; seeds that ended are kept.
     """
-    options.check()
-    chosen = method_options(options.method, options.set)
-    arrays = read_arrays(options.benchmark, options.data_root, options.download)
-    groups = class_groups(arrays, options.experiences, options.benchmark)
-    # From here on imports take seconds: torch, then Avalanche.
-    job = Job(options, chosen, arrays, groups, _device(options.device))
-    config = store.configuration(
-        command,
-        _resolved(job),
-        chosen,
-        {"source": arrays.source, "sha256": arrays.digest()},
-    )
+    job = prepare(options)
+    config = configuration(job, command)
     directory = run_directory(options)
-    _check_writable(directory)
+    check_writable(directory)
     results = {} if options.overwrite else store.finished(directory, config)
     for seed in options.seed_list:
         if seed in results:
@@ -63,6 +53,32 @@ def run(options: Run, command: str) -> None:
     print(f"page: {write_page([directory], directory / 'report.html')}")
 
 
+def prepare(options: Run, arrays: Arrays | None = None) -> Job:
+    """Everything that a run needs besides its seed, checked.
+
+    :param arrays: the benchmark's data where they have been read already.
+    :raises UserError: where the request cannot be met.
+    """
+    options.check()
+    chosen = method_options(options.method, options.set)
+    if arrays is None:
+        arrays = read_arrays(options.benchmark, options.data_root, options.download)
+    groups = class_groups(arrays, options.experiences, options.benchmark)
+    # From here on imports take seconds: torch, then Avalanche.
+    return Job(options, chosen, arrays, groups, _device(options.device))
+
+
+def configuration(job: Job, command: str) -> dict[str, Any]:
+    """What makes a run repeatable; see :func:`experiments.store.configuration`."""
+    arrays = job.arrays
+    return store.configuration(
+        command,
+        resolved(job.options, job.device),
+        job.method_options,
+        {"source": arrays.source, "sha256": arrays.digest()},
+    )
+
+
 def write_page(runs: Sequence[Path], output: Path) -> Path:
     """The page of some runs; see :func:`experiments.report.write_report`.
 
@@ -84,7 +100,7 @@ def run_directory(options: Run) -> Path:
     return options.out / name
 
 
-def _check_writable(directory: Path) -> None:
+def check_writable(directory: Path) -> None:
     """Refuse a place that could not take the results, before the work is done."""
     there = directory.absolute()
     while not there.exists():
@@ -104,18 +120,18 @@ def _device(name: str) -> str:
     return "cuda" if there and name != "cpu" else "cpu"
 
 
-def _resolved(job: Job) -> dict[str, Any]:
+def resolved(options: Run, device: str) -> dict[str, Any]:
     """Every option as it is used, ready for JSON; ``set`` is in ``method_options``."""
-    options = dataclasses.asdict(job.options)
-    del options["set"]
-    options.update(epochs=job.options.passes, device=job.device)
+    used = dataclasses.asdict(options)
+    del used["set"]
+    used.update(epochs=options.passes, device=device)
     return {
         name: (
             str(value)
             if isinstance(value, Path)
             else list(value) if isinstance(value, tuple) else value
         )
-        for name, value in options.items()
+        for name, value in used.items()
     }
 
 

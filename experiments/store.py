@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import tempfile
+from collections.abc import Collection
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -86,16 +87,20 @@ def _text(item: Any) -> str:
     return text.replace("\n", "\n ")
 
 
-def finished(run: Path, config: dict[str, Any]) -> dict[int, dict[str, Any]]:
+def finished(
+    run: Path, config: dict[str, Any], anyway: Collection[str] = ()
+) -> dict[int, dict[str, Any]]:
     """Results of this configuration that are there already, by seed.
 
+    :param config: with ``data`` empty, where they are not at hand to be compared.
+    :param anyway: options that may differ.
     :raises UserError: if the directory holds results of another configuration, or
         files that cannot be read.
     """
     results = {}
     for path in sorted(run.glob("seed-*/result.json")):
         other = _read(path.with_name("config.json"), "seed")
-        difference = _difference(config, other)
+        difference = _difference(config, other, anyway)
         if difference:
             raise UserError(
                 f"{path.parent} was run with {difference}: use another --out, or "
@@ -131,16 +136,19 @@ def _read(path: Path, *keys: str) -> dict[str, Any]:
     return found
 
 
-def _difference(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
+def _difference(
+    ours: dict[str, Any], theirs: dict[str, Any], anyway: Collection[str] = ()
+) -> str:
     """The first options that differ, as ``option theirs (now ours)``."""
     parts = []
     for group, prefix in (("options", "--"), ("method_options", "")):
         now, then = ours[group], theirs.get(group, {})
-        for name in sorted({*now, *then} - NO_MATTER):
+        for name in sorted({*now, *then} - NO_MATTER - {*anyway}):
             if now.get(name) != then.get(name):
                 option = prefix + (name.replace("_", "-") if prefix else name)
                 parts.append(f"{option} {then.get(name)} (now {now.get(name)})")
-    if ours["data"]["sha256"] != theirs.get("data", {}).get("sha256"):
+    data = ours["data"]
+    if data and data["sha256"] != theirs.get("data", {}).get("sha256"):
         parts.append(f"other data (now {ours['data']['source']})")
     return ", ".join(parts)
 
