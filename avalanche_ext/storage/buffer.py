@@ -10,14 +10,12 @@ from avalanche.training.storage_policy import ExemplarsBuffer
 from tensordict import TensorDict
 from torch import Tensor
 
-from avalanche_ext.storage.admission import (
-    derived_seed,
-    make_admission,
-    slots_tensor,
-)
+from avalanche_ext.storage.admission import make_admission
+from avalanche_ext.storage.policy import slots_tensor
 from avalanche_ext.storage.resident import ItemSource, RowSource, row_source
 from avalanche_ext.storage.rows import Rows, count, take
 from avalanche_ext.storage.sampling import uniform
+from avalanche_ext.storage.seeds import derived_seed
 from avalanche_ext.storage.stored_dataset import stored_dataset
 from avalanche_ext.storage.table import ExemplarTable
 from avalanche_ext.storage.transforms import BatchTransform, fingerprint
@@ -49,7 +47,7 @@ class MultiStrategyBuffer(ExemplarsBuffer):
     :param max_size: the largest number of rows; ``None``, with ``per_class``, lets it
         grow by ``per_class`` rows with each class that is met.
     :param admission: what to keep: ``"reservoir"``, ``"ring"`` or ``"class_balanced"``
-        (see :mod:`avalanche_ext.storage.admission` for each definition). Where task
+        (see :func:`~avalanche_ext.storage.admission.make_admission`). Where task
         labels are given, a class is a label of a task.
     :param sampling: what to replay: ``"uniform"``, without replacement.
     :param per_class: rows a class, for ``"ring"``; ``None`` shares ``max_size``.

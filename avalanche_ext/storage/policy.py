@@ -1,0 +1,70 @@
+"""What every admission answers: which slots an incoming batch takes.
+
+A policy is told the groups (classes) of the incoming rows, how many rows are stored
+and the largest number of them, and answers with slots; it never sees rows. What it
+keeps besides, the slots of each group, is an index of the table's rows that is told
+of every move.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+Groups = Sequence[Hashable]
+"""The group of each row of a batch."""
+
+Slots = dict[int, int]
+"""Slot → position in the incoming batch of the row that takes it."""
+
+
+class Admission(ABC):
+    """What to keep. One instance serves one memory.
+
+    ``stored`` is the number of rows held, at slots ``0 … stored − 1``; ``size`` the
+    largest number of them.
+    """
+
+    needs_groups = True
+    """Whether the groups of incoming rows are looked at (a copy to the host)."""
+
+    @abstractmethod
+    def admit(self, groups: Groups, stored: int, size: int, draw: Generator) -> Slots:
+        """Slots for a batch whose rows arrive one after the other."""
+
+    @abstractmethod
+    def victims(self, n: int, stored: int, draw: Generator) -> list[int]:
+        """The ``n`` slots to empty when the memory must shrink."""
+
+    def surplus(self, groups: Groups, size: int) -> list[int]:
+        """Slots to empty before a batch of ``groups`` is admitted to ``size`` rows.
+
+        :raises ValueError: when the size cannot serve the groups; nothing changed.
+        """
+        return []
+
+    def classes_with(self, groups: Groups) -> int:
+        """Number of groups known, those of a batch included."""
+        return len(set(groups))
+
+    def forget(self, slots: Iterable[int], moves: Mapping[int, int]) -> None:
+        """Rows left ``slots``, and then others moved (old slot → new slot)."""
+        return None
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """What the policy has counted, as plain values and tensors."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over a ``state_dict``."""
+
+
+def slots_tensor(slots: Slots, n: int) -> Tensor:
+    """Slot of each of ``n`` incoming rows, −1 where it is not kept."""
+    taken = torch.full((n,), -1)
+    for slot, position in slots.items():
+        taken[position] = slot
+    return taken
