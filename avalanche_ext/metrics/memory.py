@@ -1,6 +1,7 @@
 """What a memory holds: rows of each class and how full it is, over time."""
 
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeAlias
 
 from avalanche.evaluation import PluginMetric
 from avalanche.evaluation.metric_results import MetricValue
@@ -8,7 +9,10 @@ from avalanche.evaluation.metric_utils import EVAL
 
 from avalanche_ext.metrics.record import experience_index
 
-__all__ = ["CountedBuffer", "MemoryComposition", "memory_metrics"]
+__all__ = ["CountedBuffer", "MemoryClass", "MemoryComposition", "memory_metrics"]
+
+MemoryClass: TypeAlias = int | tuple[int, int]
+"""A label, or a label of a task ``(task, label)`` where task labels are stored."""
 
 
 class CountedBuffer(Protocol):
@@ -18,8 +22,8 @@ class CountedBuffer(Protocol):
 
     def __len__(self) -> int: ...
 
-    def class_counts(self) -> dict[int, int]:
-        """Number of rows stored of each class."""
+    def class_counts(self) -> Mapping[Any, int]:
+        """Number of rows stored of each :data:`MemoryClass`."""
         ...
 
 
@@ -38,19 +42,20 @@ class MemoryComposition(PluginMetric):
 
     def reset(self) -> None:
         """Drop the history; the memory itself is left alone."""
-        self.history: list[dict[int, int]] = []
-        """Rows of each class, one dictionary for each evaluation."""
+        self.history: list[dict[MemoryClass, int]] = []
+        """Rows of each class, one dictionary for each evaluation: by label, or by
+        ``(task, label)`` where the memory stores task labels."""
         self.experiences: list[int | None] = []
         """For each item of :attr:`history`, the experience trained last before it:
         None before any training, or for sub-experiences that blend several."""
         self._trained: int | None = None
 
-    def result(self) -> dict[int, int] | None:
+    def result(self) -> dict[MemoryClass, int] | None:
         """Rows of each class at the last evaluation; None before the first."""
         return self.history[-1] if self.history else None
 
     @property
-    def by_experience(self) -> dict[int, dict[int, int]]:
+    def by_experience(self) -> dict[int, dict[MemoryClass, int]]:
         """:attr:`history` keyed by training experience, in the order of training;
         the last evaluation after each counts, those before training do not."""
         return {
@@ -71,8 +76,8 @@ class MemoryComposition(PluginMetric):
         # No stream in the names: at this point the strategy has no experience yet.
         values = [(f"MemoryFill/{EVAL}_phase", fill)]
         values += [
-            (f"MemoryRows_Class{label:03}/{EVAL}_phase", count)
-            for label, count in counts.items()
+            (f"MemoryRows_{_written(key)}/{EVAL}_phase", count)
+            for key, count in counts.items()
         ]
         x = strategy.clock.train_iterations
         return [MetricValue(self, name, value, x) for name, value in values]
@@ -81,15 +86,22 @@ class MemoryComposition(PluginMetric):
         return "Memory"
 
 
+def _written(key: MemoryClass) -> str:
+    if isinstance(key, tuple):
+        return f"Task{key[0]:03}_Class{key[1]:03}"
+    return f"Class{key:03}"
+
+
 def memory_metrics(buffer: CountedBuffer) -> list[Any]:
     """The composition of a memory at every evaluation.
 
     Emits ``MemoryFill`` (rows stored / rows that fit) and ``MemoryRows_Class003``
-    and so on (rows of each class stored); the metric's ``history``,
-    ``experiences`` and ``by_experience`` keep them all.
+    and so on (rows of each class stored), or ``MemoryRows_Task001_Class003`` where
+    the memory stores task labels; the metric's ``history``, ``experiences`` and
+    ``by_experience`` keep them all.
 
-    :param buffer: has ``class_counts() -> dict[int, int]``, ``len()`` and
-        ``max_size``.
+    :param buffer: has ``class_counts()``, the rows by label or by ``(task, label)``,
+        ``len()`` and ``max_size``.
     :return: one plugin metric for an ``EvaluationPlugin``, a
         :class:`MemoryComposition`.
     :raises TypeError: if the buffer lacks one of these.

@@ -1,5 +1,6 @@
 """Rehearsal: memory rows join every minibatch."""
 
+import inspect
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,6 +12,7 @@ from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor
 
 from avalanche_ext.storage.buffer import MultiStrategyBuffer
+from avalanche_ext.storage.items import check_task_item, has_task_items, item_names
 from avalanche_ext.storage.leaf import NotResident
 from avalanche_ext.storage.resident import RowSource
 from avalanche_ext.storage.rows import Rows, each, join
@@ -36,10 +38,14 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
     replayed, as long as there is one transform for all; otherwise it keeps what the
     loader gives.
 
+    All items of a minibatch are kept and replayed, ``[x, y, …]``; the last one is the
+    task label where the experience's data set has task labels, as for Avalanche.
+
     :param buffer: the memory.
     :param batch_size_mem: rows replayed with each minibatch; 0 feeds the memory only.
     :param feed: ``"first_epoch"`` and ``"every_epoch"`` offer the rows of each
-        minibatch; ``"experience"`` offers the whole experience at its end.
+        minibatch; ``"experience"`` offers the whole experience at its end, so that the
+        first one is trained without replay.
     :param loss_weights: weights of the current and the memory rows' losses, or a
         function of the number of experiences met (1, 2, …) that returns them; ``None``
         is one mean over all rows.
@@ -47,6 +53,7 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
         them anew; by default what made the minibatch.
     :param train_metrics: whether training metrics see all rows, as upstream's do, or
         the current ones.
+    :raises TypeError: for anything but a memory.
     :raises ValueError: for a memory smaller than a replay batch, or a negative one.
     """
 
@@ -61,6 +68,11 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
         train_metrics: TrainMetrics = "all",
     ) -> None:
         super().__init__()
+        if not isinstance(buffer, MultiStrategyBuffer):
+            raise TypeError(
+                f"RehearsalPlugin needs a MultiStrategyBuffer, got {buffer!r}: "
+                "give MultiStrategyBuffer(500), for a memory of 500 rows"
+            )
         if batch_size_mem < 0 or (
             batch_size_mem > buffer.max_size and not buffer.grows
         ):
@@ -86,8 +98,16 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
         self._rows: Rows = self.mask  # of the minibatch, as the memory keeps them
         self._weights: tuple[float, float] | None = None
         self._criterion: Any = None
+        self._told = False  # that the weights have no effect
+        self._tasks = False  # whether the last item of a minibatch is the task label
         self._mask_of = (0, 0)  # (current rows, memory rows) of the mask
         self._batches = 0  # minibatches of this experience
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(batch_size_mem={self.batch_size_mem}, "
+            f"feed={self.feed!r}, replayed={self.replayed}, buffer={self.buffer!r})"
+        )
 
     # Replay
 
@@ -95,6 +115,7 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
         """Settle the loss weights of this experience."""
         _unwrap(strategy)
         self._batches = 0
+        self._tasks = has_task_items(getattr(strategy.experience, "dataset", None))
         if self.buffer.transform_unknown and self.transform is None:
             with suppress(NotResident):
                 source = RowSource(strategy.experience.dataset.train())
@@ -115,6 +136,8 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
             self.feed != "experience" and self.buffer.keeps_before(made_by)
         ):
             self._rows = getattr(batch, "raw", batch[0])
+        if not self._batches and self._tasks:
+            check_task_item(batch)
         self._batches += 1
         current = len(batch[1])
         wanted = min(self.batch_size_mem, len(self.buffer))
@@ -128,6 +151,7 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
         self._set_mask(current, wanted, batch[1].device)
         self.replayed += wanted
         if self._weights is not None:
+            _unwrap(strategy)  # of a template that does not call before_backward
             self._criterion = strategy._criterion
             strategy._criterion = _Weighted(self._criterion, current, self._weights)
 
@@ -136,9 +160,19 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
         _unwrap(strategy)
 
     def before_backward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
-        """Give the strategy its criterion back."""
-        if self._criterion is not None:
-            strategy._criterion, self._criterion = self._criterion, None
+        """Give the strategy its criterion back; say so when it was not used."""
+        if self._criterion is None:
+            return
+        weighted, strategy._criterion = strategy._criterion, self._criterion
+        self._criterion = None
+        if not self._told and not getattr(weighted, "called", True):
+            self._told = True
+            warnings.warn(
+                f"loss_weights have no effect: {type(strategy).__name__}.criterion() "
+                "does not call self._criterion, whose loss they weigh: call it there "
+                "with all rows, or leave out loss_weights and weigh by plugin.mask",
+                stacklevel=2,
+            )
 
     def _items(
         self,
@@ -148,7 +182,7 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
         device: torch.device,
     ) -> list[Rows]:
         """Memory rows as the items of a minibatch: ``x, y, …, task``."""
-        names = _item_names(items)
+        names = item_names(items, self._tasks)
         missing = [name for name in names if name not in rows]
         if missing:
             raise ValueError(
@@ -175,7 +209,7 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
         if self.feed == "every_epoch" or (
             self.feed == "first_epoch" and strategy.clock.train_exp_epochs == 0
         ):
-            names = _item_names(len(self._incoming))
+            names = item_names(len(self._incoming), self._tasks)
             items = dict(zip(names, self._incoming, strict=True))
             extra = {n: v for n, v in items.items() if n.startswith("item")}
             self.buffer.offer(self._rows, items["y"], items.get("task"), extra)
@@ -204,8 +238,10 @@ class _Weighted:
         self, criterion: Any, current: int, weights: tuple[float, float]
     ) -> None:
         self.criterion, self.current, self.weights = criterion, current, weights
+        self.called = False
 
     def __call__(self, output: Tensor, target: Tensor) -> Any:
+        self.called = True
         n, (current, memory) = self.current, self.weights
         return current * self.criterion(output[:n], target[:n]) + (
             memory * self.criterion(output[n:], target[n:])
@@ -216,13 +252,6 @@ def _unwrap(strategy: Any) -> None:
     """Give back a criterion that an iteration cut short has kept."""
     if isinstance(strategy._criterion, _Weighted):
         strategy._criterion = strategy._criterion.criterion
-
-
-def _item_names(items: int) -> tuple[str, ...]:
-    """Columns of the items of a minibatch ``[x, y, …, task]``."""
-    if items < 3:
-        return ("x", "y")[:items]
-    return ("x", "y", *(f"item{i}" for i in range(2, items - 1)), "task")
 
 
 def _experience_number(strategy: Any) -> int:
@@ -252,6 +281,31 @@ def _check(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"unknown {name} {value!r}: choose one of {allowed}")
 
 
+def _preset(
+    made_by: Callable[..., RehearsalPlugin],
+    buffer: MultiStrategyBuffer,
+    batch_size_mem: int,
+    options: dict[str, Any],
+) -> RehearsalPlugin:
+    """The plugin of a preset; unknown options are told in the preset's own terms."""
+    own, general = (
+        [
+            name
+            for name, parameter in inspect.signature(made).parameters.items()
+            if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        ]
+        for made in (made_by, RehearsalPlugin)
+    )
+    allowed = own + [name for name in general if name not in (*own, "buffer")]
+    unknown = ", ".join(repr(name) for name in options if name not in allowed)
+    if unknown:
+        raise TypeError(
+            f"{made_by.__name__} has no option {unknown}: it takes "
+            f"{', '.join(allowed)}, where n is the number of rows of the memory"
+        )
+    return RehearsalPlugin(buffer, batch_size_mem, **options)
+
+
 def reservoir_replay(
     n: int = 200,
     *,
@@ -267,7 +321,7 @@ def reservoir_replay(
     :param options: those of :class:`RehearsalPlugin`.
     """
     buffer = MultiStrategyBuffer(n, admission="reservoir", seed=seed, device=device)
-    return RehearsalPlugin(buffer, batch_size_mem, **options)
+    return _preset(reservoir_replay, buffer, batch_size_mem, options)
 
 
 def er_ring(
@@ -290,7 +344,7 @@ def er_ring(
     buffer = MultiStrategyBuffer(
         n, admission="ring", per_class=per_class, seed=seed, device=device
     )
-    return RehearsalPlugin(buffer, batch_size_mem, **options)
+    return _preset(er_ring, buffer, batch_size_mem, options)
 
 
 def class_balanced_replay(
@@ -310,4 +364,4 @@ def class_balanced_replay(
     buffer = MultiStrategyBuffer(
         n, admission="class_balanced", seed=seed, device=device
     )
-    return RehearsalPlugin(buffer, batch_size_mem, **options)
+    return _preset(class_balanced_replay, buffer, batch_size_mem, options)

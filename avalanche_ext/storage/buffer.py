@@ -11,9 +11,10 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from avalanche_ext.storage.admission import make_admission
+from avalanche_ext.storage.items import check_task_item, has_task_items, item_names
 from avalanche_ext.storage.policy import slots_tensor
 from avalanche_ext.storage.resident import ItemSource, RowSource, row_source
-from avalanche_ext.storage.rows import Rows, count, take
+from avalanche_ext.storage.rows import Rows, check_rows, count, take
 from avalanche_ext.storage.sampling import uniform
 from avalanche_ext.storage.seeds import derived_seed
 from avalanche_ext.storage.stored_dataset import stored_dataset
@@ -105,6 +106,14 @@ class MultiStrategyBuffer(ExemplarsBuffer):
     def __len__(self) -> int:
         return len(self.table)
 
+    def __repr__(self) -> str:
+        per_class = "" if self._per_class is None else f"per_class={self._per_class}, "
+        return (
+            f"{type(self).__name__}(max_size={self.max_size}, "
+            f"admission={self.admission!r}, {per_class}sampling={self.sampling!r}, "
+            f"stored={len(self)}, seen={self.seen})"
+        )
+
     # What to keep
 
     def add(
@@ -122,9 +131,15 @@ class MultiStrategyBuffer(ExemplarsBuffer):
         :param task: task labels, shape ``(n,)``: always or never.
         :param columns: further columns to keep beside them, ``n`` rows each.
         :return: the slot of each row, −1 where it was not kept.
+        :raises TypeError: for anything but tensors and mappings of tensors.
         :raises ValueError: when lengths disagree, or rows differ in form from those
-            stored, or there are more classes than rows for an admission by class.
+            stored; for an admission by class, when there are more classes than rows or
+            targets are no class labels.
         """
+        given = {"x": x, "y": y, "task": task, **(columns or {})}
+        for name, rows in given.items():
+            if rows is not None:
+                check_rows(name, rows)
         return slots_tensor(self.offer(x, y, task, columns), len(y))
 
     def offer(
@@ -161,8 +176,10 @@ class MultiStrategyBuffer(ExemplarsBuffer):
         groups: Sequence[Hashable] = range(n)
         if self._policy.needs_groups:
             assert y is not None
+            _check_labels(f"admission {self.admission!r}", y=y)
             groups = y.tolist()
             if task is not None:
+                _check_labels(f"admission {self.admission!r}", task=task)
                 groups = list(zip(task.tolist(), groups, strict=True))
             if self.grows and self._per_class is not None:
                 self._grow(self._per_class * self._policy.classes_with(groups))
@@ -321,10 +338,24 @@ class MultiStrategyBuffer(ExemplarsBuffer):
         """Rows offered since each row was, shape ``(len(buffer),)``."""
         return self.seen - self._fact("arrival")
 
-    def class_counts(self) -> dict[int, int]:
-        """Rows stored of each class, by class."""
-        classes, counts = torch.unique(self._fact("y"), return_counts=True)
-        return dict(zip(classes.tolist(), counts.tolist(), strict=True))
+    def class_counts(self) -> dict[Any, int]:
+        """Rows stored of each class: by label, or by ``(task, label)`` where task
+        labels are stored.
+
+        :raises ValueError: for targets that are no class labels.
+        """
+        if not len(self):
+            return {}
+        y = self.table.column("y")
+        _check_labels("class_counts()", y=y)
+        if "task" not in self.table.columns:
+            classes, counts = torch.unique(y, return_counts=True)
+            return dict(zip(classes.tolist(), counts.tolist(), strict=True))
+        task = self.table.column("task")
+        _check_labels("class_counts()", task=task)
+        pairs = torch.stack((task.long(), y.long()), 1)
+        classes, counts = torch.unique(pairs, dim=0, return_counts=True)
+        return dict(zip(map(tuple, classes.tolist()), counts.tolist(), strict=True))
 
     def _fact(self, name: str) -> Tensor:
         if not len(self.table):
@@ -336,7 +367,8 @@ class MultiStrategyBuffer(ExemplarsBuffer):
 
     @property
     def buffer(self) -> AvalancheDataset:
-        """The rows as a dataset of ``[x, y]``, or ``[x, y, task]`` where stored."""
+        """The rows as a dataset of ``[x, y]``, with further items of the experiences
+        that they came from, and ``task`` as the last, where stored."""
         if self.transform_unknown and self.transform is None:
             raise ValueError(
                 "the rows were loaded from a state, which does not hold the transform "
@@ -353,7 +385,11 @@ class MultiStrategyBuffer(ExemplarsBuffer):
         source = row_source(exp.dataset.train())
         raw = self.keeps_before(source.transform)
         # What does not fit is refused before anything is decided.
-        self.table.check(self._read(source, torch.tensor([0]), raw), without=_FACTS)
+        tasks = has_task_items(exp.dataset)
+        first = self._read(source, torch.tensor([0]), raw, tasks)
+        if tasks:
+            check_task_item(list(first.values()))
+        self.table.check(first, without=_FACTS)
         by_class = self._policy.needs_groups
         slots = self._admit(
             len(source),
@@ -362,20 +398,18 @@ class MultiStrategyBuffer(ExemplarsBuffer):
         )
         if slots:
             position = torch.tensor(list(slots.values()))
-            rows = self._read(source, position, raw)
+            rows = self._read(source, position, raw, tasks)
             self._store(slots, rows, position, first=self.seen - len(source))
             self._tensor_targets = source.tensor_targets
 
     @staticmethod
     def _read(
-        source: RowSource | ItemSource, position: Tensor, raw: bool
+        source: RowSource | ItemSource, position: Tensor, raw: bool, tasks: bool
     ) -> dict[str, Rows]:
-        x, y, *others = source.read(position)
+        items = source.read(position)
+        rows = dict(zip(item_names(len(items), tasks), items, strict=True))
         if not raw and source.transform is not None:
-            x = source.transform(x)
-        rows = {"x": x, "y": y}
-        if others:
-            rows["task"] = others[-1]
+            rows["x"] = source.transform(rows["x"])
         return rows
 
     def update(self, strategy: Any, **kwargs: Any) -> None:
@@ -435,6 +469,16 @@ def _check_size(max_size: int) -> None:
         raise ValueError(
             f"max_size must be a whole number of rows, at least 1, got {max_size!r}"
         )
+
+
+def _check_labels(reader: str, **columns: Tensor) -> None:
+    for name, labels in columns.items():
+        if labels.ndim != 1 or labels.is_floating_point():
+            raise ValueError(
+                f"{reader} reads classes from {name!r}, one whole number a row, got "
+                f"{labels.dtype} of shape {tuple(labels.shape)}: give class indices "
+                "(of one-hot targets y.argmax(1)); admission 'reservoir' takes any targets"
+            )
 
 
 def _check_columns(columns: Mapping[str, Rows]) -> None:

@@ -31,6 +31,26 @@ def count(rows: Rows) -> int:
     return next(iter(lengths.values()))
 
 
+def check_rows(name: str, rows: Any) -> None:
+    """Refuse what is no tensor of rows, nor a mapping of them.
+
+    :raises TypeError: naming the first part that is neither.
+    """
+    if isinstance(rows, Tensor):
+        if not rows.ndim:
+            raise TypeError(
+                f"{name} is a single number: its first dimension counts rows"
+            )
+    elif isinstance(rows, Mapping | TensorDictBase):
+        for key, value in rows.items():
+            check_rows(f"{name}.{key}", value)
+    else:
+        raise TypeError(
+            f"{name} must be a tensor or a mapping of tensors, got "
+            f"{type(rows).__name__}: give torch.as_tensor(…) of it"
+        )
+
+
 def leaves(rows: Rows, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
     """The tensors with their dotted names, in the mapping's order."""
     if isinstance(rows, Tensor):

@@ -16,8 +16,9 @@ from avalanche_ext.storage.transforms import BatchTransform
 
 
 class _StoredRows(Dataset[Any]):
-    """Items ``(x, y)`` of copied rows.
+    """Items ``(x, y, …)`` of copied rows.
 
+    :param further: columns of the items after ``y``.
     :param tensor_targets: whether items give ``y`` as a tensor or as a number: items
         of one batch must agree.
     """
@@ -26,27 +27,33 @@ class _StoredRows(Dataset[Any]):
         self,
         x: Rows,
         y: Any,
+        further: list[Rows],
         transform: BatchTransform | None,
         tensor_targets: bool,
     ) -> None:
-        self.x, self.y, self.transform = x, y, transform
+        self.x, self.y, self.further, self.transform = x, y, further, transform
         self.tensor_targets = tensor_targets
 
     def __len__(self) -> int:
         return len(self.y)
 
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
         x = each(lambda rows: rows[index : index + 1], self.x)
         if self.transform is not None:
             x = self.transform(x)
         y = self.y[index]
-        return each(lambda rows: rows[0], x), y if self.tensor_targets else y.item()
+        further = [each(lambda rows: rows[index], column) for column in self.further]
+        return (
+            each(lambda rows: rows[0], x),
+            y if self.tensor_targets else y.item(),
+            *further,
+        )
 
 
 def stored_dataset(
     table: ExemplarTable, transform: BatchTransform | None, tensor_targets: bool
 ) -> AvalancheDataset:
-    """A copy of the table's rows: items ``[x, y]``, or ``[x, y, task]`` where stored.
+    """A copy of the table's rows: items ``[x, y]``, or ``[x, y, …, task]`` as stored.
 
     :param transform: makes the model's input of a row.
     """
@@ -57,6 +64,7 @@ def stored_dataset(
     attributes = [DataAttribute(y.tolist(), "targets")]
     if "task" in rows:
         attributes.append(TaskLabels(rows["task"].tolist()))
-    x = each(lambda column: column.cpu(), rows["x"])
-    leaf = _StoredRows(x, y, transform, tensor_targets)
+    further = [f"item{i}" for i in range(2, len(rows)) if f"item{i}" in rows]
+    x, *others = (each(lambda c: c.cpu(), rows[name]) for name in ("x", *further))
+    leaf = _StoredRows(x, y, others, transform, tensor_targets)
     return make_avalanche_dataset(leaf, data_attributes=attributes)

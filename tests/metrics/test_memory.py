@@ -68,6 +68,30 @@ def test_an_online_stream_emits_once_for_each_evaluation(lab, boundaries):
     assert set(metric.history[0]) <= {4, 1}
 
 
+@pytest.mark.parametrize("scenario", ["task", "task-global"])
+def test_a_class_is_a_label_of_a_task_where_task_labels_are_stored(lab, scenario):
+    """Against a count of the rows, one by one."""
+    bm = lab.build(scenario)
+    plugin = reservoir_replay(n=12, batch_size_mem=5, seed=0)
+    (metric,) = metrics = memory_metrics(plugin.buffer)
+    strategy = lab.naive(metrics, scenario, plugins=[plugin])
+    expected = []
+    for experience in bm.train_stream:
+        strategy.train(experience)
+        strategy.eval(bm.test_stream)
+        rows = plugin.buffer.sample(12)
+        expected.append(
+            Counter(zip(rows["task"].tolist(), rows["y"].tolist(), strict=True))
+        )
+    assert metric.history == expected
+    assert metric.by_experience == dict(enumerate(expected))
+    assert {task for task, _ in metric.history[-1]} == {0, 1, 2}
+    emitted = strategy.evaluator.get_last_metrics()
+    for (task, label), count in expected[-1].items():
+        name = f"MemoryRows_Task{task:03}_Class{label:03}/eval_phase"
+        assert emitted[name] == count
+
+
 def test_a_memory_of_size_zero_is_empty(lab):
     strategy = lab.naive(memory_metrics(ListMemory(0)))
     strategy.eval(lab.build("class").test_stream)

@@ -14,7 +14,7 @@ from avalanche.benchmarks.utils import (
 from avalanche.benchmarks.utils.data_attribute import TaskLabels
 from avalanche.evaluation.metrics import accuracy_metrics
 from avalanche.models import IncrementalClassifier
-from avalanche.training.plugins import SupervisedPlugin
+from avalanche.training.plugins import ReplayPlugin, SupervisedPlugin
 from avalanche.training.supervised import Naive
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -446,3 +446,218 @@ def test_a_loaded_memory_refuses_another_transform(class_stream):
         ValueError, match=r"before another transform than Chain.*give Rehearsal"
     ):
         go_on(second)
+
+
+# --- items of a minibatch -----------------------------------------------------------
+
+
+def with_items(class_stream, tasks, noise=False):
+    """Streams whose leaf gives ``(x, y, number of the row)``, with task labels or not.
+
+    :param noise: the third item is a fraction instead.
+    """
+    experiences = []
+    for number, experience in enumerate(class_stream(scale=False).train_stream):
+        x = torch.stack([row for row, _ in experience.dataset])
+        y = torch.tensor([int(target) for _, target in experience.dataset])
+        extra = torch.arange(len(y)) + 100 * number
+        attributes = [DataAttribute(y.tolist(), "targets")]
+        if tasks:
+            attributes.append(TaskLabels([number] * len(y)))
+        dataset = make_avalanche_dataset(
+            TensorDataset(x, y, extra / 1000 if noise else extra),
+            data_attributes=attributes,
+        )
+        experiences.append(
+            DatasetExperience(dataset=dataset, current_experience=number)
+        )
+    return experiences
+
+
+class Items(SupervisedPlugin):
+    """Keeps every minibatch that the loss is made of."""
+
+    def __init__(self):
+        super().__init__()
+        self.batches = []
+
+    def before_backward(self, strategy, **kwargs):
+        self.batches.append(list(strategy.mbatch))
+
+
+@pytest.mark.parametrize("noise", [False, True])
+@pytest.mark.parametrize("tasks", [False, True])
+@pytest.mark.parametrize("feed", ["first_epoch", "experience"])
+@pytest.mark.parametrize("make", [reservoir_replay, er_ring])
+def test_further_items_are_kept_and_replayed(class_stream, make, feed, tasks, noise):
+    """Whichever way the memory is fed, and they are no task labels."""
+    plugin = make(16, batch_size_mem=4, seed=0, feed=feed)
+    items = Items()
+    experiences = with_items(class_stream, tasks, noise)
+    trained = strategy([plugin, items])
+    for experience in experiences:
+        trained.train(experience, eval_streams=[])
+    rows = {}
+    for experience in experiences:
+        for x, y, extra, *task in experience.dataset:
+            rows[float(extra)] = (x, int(y), *map(int, task))
+    assert len(rows) == 160
+    assert plugin.replayed
+    for x, y, extra, *task in items.batches:
+        for i in range(len(y)):
+            own = (x[i], int(y[i]), *(int(t[i]) for t in task))
+            expected = rows[float(extra[i])]
+            assert torch.equal(own[0], expected[0])
+            assert own[1:] == expected[1:]
+    columns = {"x", "y", "item2", "arrival", "uses"} | ({"task"} if tasks else set())
+    assert set(plugin.buffer.table.columns) == columns
+    for x, y, extra, *task in plugin.buffer.buffer:
+        expected = rows[float(extra)]
+        assert torch.equal(x, expected[0])
+        assert (int(y), *map(int, task)) == expected[1:]
+    if make is er_ring:  # each class has its share, whatever its rows are numbered
+        keys = [(c // 2, c) if tasks else c for c in range(8)]
+        assert plugin.buffer.class_counts() == dict.fromkeys(keys, 2)
+
+
+def test_further_items_in_upstreams_replay_plugin(class_stream):
+    buffer = MultiStrategyBuffer(16, seed=0)
+    items = Items()
+    trained = strategy([ReplayPlugin(16, storage_policy=buffer), items])
+    for experience in with_items(class_stream, tasks=False):
+        trained.train(experience, eval_streams=[])
+    assert all(len(batch) == 3 for batch in items.batches)
+    numbers = torch.cat([extra for _, _, extra in items.batches[-5:]])
+    assert (numbers < 300).any()
+    assert (numbers >= 300).any()
+
+
+@pytest.mark.parametrize("feed", ["first_epoch", "experience"])
+def test_task_labels_that_are_not_the_last_item_are_refused(class_stream, feed):
+    x, y = torch.zeros(16, 1, 8, 8), torch.arange(16) % 2
+    dataset = make_avalanche_dataset(
+        TensorDataset(x, y),
+        data_attributes=[
+            DataAttribute(y.tolist(), "targets"),
+            TaskLabels([0] * 16),
+            DataAttribute(torch.rand(16), "weight", use_in_getitem=True),
+        ],
+    )
+    experience = DatasetExperience(dataset=dataset, current_experience=0)
+    plugin = reservoir_replay(16, batch_size_mem=4, seed=0, feed=feed)
+    with pytest.raises(ValueError, match=r"float.*task labels the last") as error:
+        strategy([plugin]).train(experience, eval_streams=[])
+    assert "\n" not in str(error.value)
+    assert plugin.buffer.seen == 0
+    with pytest.raises(ValueError, match=r"float.*task labels the last"):
+        plugin.buffer.post_adapt(None, experience)
+
+
+class OneHot(SupervisedPlugin):
+    def before_training_iteration(self, strategy, **kwargs):
+        strategy.mbatch[1] = nn.functional.one_hot(strategy.mb_y, 8).float()
+
+
+def test_one_hot_targets(class_stream):
+    stream = class_stream().train_stream
+    plugin = reservoir_replay(16, batch_size_mem=4, seed=0)
+    strategy([OneHot(), plugin]).train(stream[0], eval_streams=[])
+    assert plugin.buffer.table.column("y").shape == (16, 8)
+    for preset in (er_ring, class_balanced_replay):
+        plugin = preset(16, batch_size_mem=4, seed=0)
+        with pytest.raises(ValueError, match=r"\(8, 8\).*argmax.*'reservoir'"):
+            strategy([OneHot(), plugin]).train(stream[0], eval_streams=[])
+
+
+# --- what would have no effect, and what cannot be ----------------------------------
+
+
+class OwnLoss(Naive):
+    """Overrides the criterion, using the one given or not."""
+
+    uses = False
+
+    def criterion(self):
+        if self.uses:
+            return 2 * super().criterion()
+        return nn.functional.cross_entropy(self.mb_output, self.mb_y)
+
+
+def own_loss(plugins, uses):
+    made = type("OwnLoss", (OwnLoss,), {"uses": uses})
+    model = network()
+    return made(
+        model=model,
+        optimizer=torch.optim.SGD(model.parameters(), 0.05),
+        criterion=nn.CrossEntropyLoss(),
+        train_mb_size=8,
+        plugins=plugins,
+        evaluator=LeanEvaluationPlugin(),
+    )
+
+
+def test_loss_weights_that_have_no_effect_are_told_once(class_stream):
+    stream = class_stream().train_stream
+    plugin = reservoir_replay(15, batch_size_mem=4, seed=0, loss_weights=(0.5, 2.0))
+    trained = own_loss([plugin], uses=False)
+    with pytest.warns(UserWarning, match=r"no effect: OwnLoss\.criterion\(\)") as told:
+        trained.train(stream[:2], eval_streams=[])
+    assert len(told) == 1
+    own_loss(  # where it is used, nothing is said: warnings are errors here
+        [reservoir_replay(15, batch_size_mem=4, seed=0, loss_weights=(0.5, 2.0))],
+        uses=True,
+    ).train(stream[0], eval_streams=[])
+    own_loss([reservoir_replay(15, batch_size_mem=4, seed=0)], uses=False).train(
+        stream[0], eval_streams=[]
+    )
+
+
+def test_weights_are_not_wound_around_each_other(class_stream):
+    """A template may leave out before_backward: the next step starts anew."""
+
+    class Leaves(Naive):
+        def _before_backward(self, **kwargs):
+            seen.append(self._criterion)
+
+    seen = []
+    model = network()
+    criterion = nn.CrossEntropyLoss()
+    plugin = reservoir_replay(15, batch_size_mem=4, seed=0, loss_weights=(0.5, 2.0))
+    Leaves(
+        model=model,
+        optimizer=torch.optim.SGD(model.parameters(), 0.05),
+        criterion=criterion,
+        train_mb_size=8,
+        plugins=[plugin],
+        evaluator=LeanEvaluationPlugin(),
+    ).train(class_stream().train_stream[0], eval_streams=[])
+    assert len(seen) == 5
+    assert all(weighted.criterion is criterion for weighted in seen[1:])
+
+
+@pytest.mark.parametrize("buffer", [50, None, []])
+def test_what_is_no_memory_is_refused(buffer):
+    with pytest.raises(TypeError, match="needs a MultiStrategyBuffer, got") as error:
+        RehearsalPlugin(buffer)
+    assert repr(buffer) in str(error.value)
+
+
+@pytest.mark.parametrize("preset", [reservoir_replay, er_ring, class_balanced_replay])
+def test_unknown_options_of_a_preset_are_named(preset):
+    options = {"per_class": 3} if preset is er_ring else {}
+    with pytest.raises(TypeError, match=f"{preset.__name__} has no option 'mem_size'"):
+        preset(mem_size=50, **options)
+    with pytest.raises(TypeError, match=r"'size', 'buffer': it takes n, .*, feed") as e:
+        preset(9, size=50, buffer=None, **options)
+    assert ("per_class" in str(e.value)) == (preset is er_ring)
+
+
+def test_what_it_is_can_be_read(class_stream):
+    plugin = er_ring(12, batch_size_mem=4, seed=0, feed="every_epoch")
+    strategy([plugin]).train(class_stream().train_stream[0], eval_streams=[])
+    assert repr(plugin) == (
+        "RehearsalPlugin(batch_size_mem=4, feed='every_epoch', replayed=16, buffer="
+        "MultiStrategyBuffer(max_size=12, admission='ring', sampling='uniform', "
+        "stored=12, seen=40))"
+    )
+    assert "per_class=3" in repr(er_ring(per_class=3).buffer)

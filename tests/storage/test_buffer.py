@@ -181,7 +181,9 @@ class BufferMachine(RuleBasedStateMachine):
             assert buffer.table.column("task").tolist() == [f["task"] for f in facts]
         assert buffer.ages.tolist() == [len(self.facts) - f["arrival"] for f in facts]
         assert buffer.uses.tolist() == [f["uses"] for f in facts]
-        counts = Counter(f["y"] for f in facts)
+        counts = Counter(
+            (f["task"], f["y"]) if self.with_task else f["y"] for f in facts
+        )
         assert {c: m for c, m in buffer.class_counts().items() if m} == counts
 
 
@@ -382,6 +384,43 @@ def test_evict_leaves_a_row(n):
     assert len(buffer) == 6
 
 
+ONE_HOT = torch.eye(3)[Y_OF_SIX := torch.arange(6) % 3]
+
+
+@pytest.mark.parametrize("admission", ["ring", "class_balanced"])
+@pytest.mark.parametrize(
+    ("y", "task"),
+    [
+        (ONE_HOT, None),
+        (ONE_HOT.long(), None),
+        (Y_OF_SIX.float(), None),
+        (Y_OF_SIX, ONE_HOT),
+        (Y_OF_SIX, Y_OF_SIX.float()),
+    ],
+    ids=["one-hot", "one-hot of integers", "float", "task one-hot", "task float"],
+)
+def test_admission_by_class_needs_class_labels(admission, y, task):
+    one, other = (MultiStrategyBuffer(6, admission=admission, seed=0) for _ in range(2))
+    column, wrong = ("y", y) if task is None else ("task", task)
+    shape = re.escape(str(tuple(wrong.shape)))
+    with pytest.raises(ValueError, match=f"'{column}'.*{shape}.*argmax") as error:
+        one.add(torch.zeros(6, 1), y, task)
+    assert "\n" not in str(error.value)
+    assert admission in str(error.value)
+    one.add(*plain(6))
+    other.add(*plain(6))
+    assert_same(one, other)
+
+
+def test_a_reservoir_keeps_any_targets_but_counts_classes_only():
+    buffer = MultiStrategyBuffer(6, seed=0)
+    assert buffer.class_counts() == {}
+    buffer.add(torch.zeros(6, 1), ONE_HOT)
+    assert torch.equal(buffer.table.column("y"), ONE_HOT)
+    with pytest.raises(ValueError, match=r"class_counts\(\).*\(6, 3\).*argmax"):
+        buffer.class_counts()
+
+
 X, Y = plain(3, 6)
 BAD_BATCHES = {
     "fewer targets": (X, Y[:2], None),
@@ -449,6 +488,27 @@ def test_lengths_are_named():
     with pytest.raises(ValueError, match="task") as error:
         MultiStrategyBuffer(9).add(X, Y, Y[:1])
     assert "3" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("batch", "named"),
+    [
+        (([[0.0]] * 3, Y), "x must be a tensor or a mapping of tensors, got list"),
+        ((X.numpy(), Y), "x must be .* got ndarray"),
+        ((X, [0, 1, 2]), "y must be .* got list"),
+        ((X, Y, [0, 0, 0]), "task must be .* got list"),
+        (({"a": X, "b": {"c": [1, 2, 3]}}, Y), r"x\.b\.c must be .* got list"),
+        ((X, Y[0]), "y is a single number"),
+    ],
+)
+def test_only_tensors_are_rows(batch, named):
+    buffer = filled()
+    with pytest.raises(TypeError, match=named) as error:
+        buffer.add(*batch)
+    assert "\n" not in str(error.value)
+    with pytest.raises(TypeError, match=r"logits must be .* got list"):
+        buffer.add(X, Y, columns={"logits": [1, 2, 3]})
+    assert (len(buffer), buffer.seen) == (6, 6)
 
 
 def test_task_always_or_never():
@@ -697,7 +757,12 @@ def test_in_upstreams_replay_plugin(avalanche, admission, kind):
             else:
                 assert task == tasks.get(kind)
     if admission != "reservoir":
-        assert buffer.class_counts() == {0: 3, 1: 3, 2: 3, 3: 3}
+        keys = {
+            "plain": [0, 1, 2, 3],
+            "task labels": [(0, 0), (0, 1), (1, 2), (1, 3)],
+            "task label 0": [(0, 0), (0, 1), (0, 2), (0, 3)],
+        }
+        assert buffer.class_counts() == dict.fromkeys(keys[kind], 3)
     buffer.resize(strategy, 5)
     assert len(items(buffer)) == 5
     assert buffer.max_size == 5
