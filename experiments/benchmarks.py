@@ -22,8 +22,8 @@ from torch.utils.data import TensorDataset
 
 from avalanche_ext.storage.transforms import ScaleToUnit
 from experiments.data import Arrays
-from experiments.methods import Data
 from experiments.models import Task
+from experiments.recipe import Data
 
 
 @dataclass(frozen=True)

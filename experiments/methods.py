@@ -2,34 +2,15 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args
 
 from experiments.errors import UserError, unknown
+from experiments.recipe import Recipe
+from experiments.upstream import UPSTREAM
 
 Feed = Literal["first_epoch", "every_epoch"]
 """When the rows of a minibatch are offered to a memory."""
-
-Data = Literal["own", "seen", "all"]
-"""What experience t trains on: its own data, those of experiences 1 … t, or the data
-of all experiences in one single one."""
-
-
-@dataclass
-class Recipe:
-    """What makes a method out of plain training.
-
-    :param plugins: plugins of the strategy, in order.
-    :param data: what each experience trains on.
-    :param memory: the rehearsal memory, whose composition is reported.
-    :param row_per_class: whether the memory needs a row of each class.
-    """
-
-    plugins: list[Any] = field(default_factory=list)
-    data: Data = "own"
-    memory: Any = None
-    row_per_class: bool = False
 
 
 def naive(*, seed: int) -> Recipe:
@@ -105,6 +86,7 @@ METHODS: dict[str, Callable[..., Recipe]] = {
     "reservoir-replay": reservoir_replay,
     "er-ring": er_ring,
     "class-balanced-replay": class_balanced_replay,
+    **UPSTREAM,
 }
 
 

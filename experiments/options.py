@@ -106,7 +106,8 @@ class Run:
     threads: int = 1
     """CPU threads. More pay off for large networks only, and may change last bits."""
     resident: bool = True
-    """Keep data in memory as tensors instead of loading them sample by sample."""
+    """Keep data in memory as tensors instead of loading them sample by sample (never
+    for upstream's own methods, so that they cost what they cost there)."""
     progress: Annotated[str, _one_of(PROGRESS)] = "auto"
     """The bar on stderr; auto shows it on a terminal."""
     out: Path = Path("runs")
@@ -120,6 +121,11 @@ class Run:
         if self.epochs is not None:
             return self.epochs
         return default_epochs(self.benchmark) if self.stream_size is None else 1
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether data are kept in memory; the figures are the same either way."""
+        return self.resident and not self.method.startswith("upstream-")
 
     @property
     def seed_list(self) -> list[int]:

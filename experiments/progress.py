@@ -48,7 +48,9 @@ class ProgressPlugin(SupervisedPlugin):
         """Take the bar away."""
         self._bar.close()
 
-    def before_backward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+    def after_training_iteration(
+        self, strategy: Any, *args: Any, **kwargs: Any
+    ) -> None:  # the one callback of an iteration that meta-learning templates have
         self.iterations += 1
         self._in_experience += 1
         if strategy.device.type == "cpu" or self.iterations % EVERY == 0:

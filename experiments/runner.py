@@ -124,7 +124,11 @@ def resolved(options: Run, device: str) -> dict[str, Any]:
     """Every option as it is used, ready for JSON; ``set`` is in ``method_options``."""
     used = dataclasses.asdict(options)
     del used["set"]
-    used.update(epochs=options.passes, device=device)
+    used.update(
+        epochs=options.passes,
+        resident=options.in_memory,
+        device=device,
+    )
     return {
         name: (
             str(value)

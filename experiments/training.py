@@ -18,10 +18,12 @@ from experiments.benchmarks import Benchmark
 from experiments.errors import UserError
 from experiments.job import Job
 from experiments.measures import Measures
-from experiments.methods import Recipe, build
+from experiments.methods import build
 from experiments.models import MODELS
 from experiments.options import Run
 from experiments.progress import ProgressPlugin
+from experiments.recipe import Recipe
+from experiments.upstream_limits import quiet
 
 FORMAT = 1
 
@@ -56,6 +58,8 @@ def train_seed(job: Job, seed: int) -> dict[str, Any]:
     options = job.options
     recipe = build(options.method, job.method_options, seed)
     benchmark = benchmarks.build(job.arrays, job.groups, options.scenario, recipe.data)
+    if recipe.prepare is not None:
+        benchmark = recipe.prepare(options, benchmark)
     _check_memory(options, recipe, benchmark)
     progress = ProgressPlugin(
         _iterations(options, benchmark), f"seed {seed}", options.progress
@@ -63,9 +67,9 @@ def train_seed(job: Job, seed: int) -> dict[str, Any]:
     with _threads(options.threads):
         RNGManager.set_random_seeds(seed)  # torch, CUDA, numpy and random
         model = MODELS[options.model](benchmark.task, options.hidden, options.init)
-        resident = [ResidentDataPlugin()] if options.resident else []
+        resident = [ResidentDataPlugin()] if options.in_memory else []
         measures = Measures(benchmark, recipe.memory)
-        strategy = Trainer(
+        strategy = (recipe.strategy or Trainer)(
             model=model,
             optimizer=_optimizer(options, model),
             criterion=torch.nn.CrossEntropyLoss(),
@@ -73,11 +77,11 @@ def train_seed(job: Job, seed: int) -> dict[str, Any]:
             train_epochs=options.passes,
             eval_mb_size=options.eval_batch_size,
             device=torch.device(job.device),
-            plugins=[*resident, *recipe.plugins, progress],
+            plugins=[*recipe.plugins, *resident, progress],
             evaluator=measures.evaluator,
         )
         try:
-            with _imports_out_of_collections():
+            with _imports_out_of_collections(), quiet():
                 spent = _train(strategy, benchmark, options, progress)
         finally:
             progress.close()

@@ -23,11 +23,11 @@ def strategy(loss, device="cpu"):
 def test_a_loss_that_is_no_number_ends_the_run(loss):
     plugin = ProgressPlugin(5, "seed 0", "off")
     plugin.begin(0, 2)
-    plugin.before_backward(strategy(1.0))
+    plugin.after_training_iteration(strategy(1.0))
     plugin.begin(1, 2)
-    plugin.before_backward(strategy(1.0))
+    plugin.after_training_iteration(strategy(1.0))
     with pytest.raises(UserError) as raised:
-        plugin.before_backward(strategy(float(loss)))
+        plugin.after_training_iteration(strategy(float(loss)))
     for part in (
         f"the loss is {loss} in iteration 2 of experience 2",
         "with learning rate 0.5: try --lr 0.05",
@@ -42,9 +42,9 @@ def test_an_accelerator_is_waited_for_now_and_then_only():
     bad = strategy(float("nan"), "meta")
     bad.loss = torch.tensor(float("nan"))
     for _ in range(EVERY - 1):
-        plugin.before_backward(bad)
+        plugin.after_training_iteration(bad)
     with pytest.raises(UserError, match=f"by iteration {EVERY} of experience 1"):
-        plugin.before_backward(bad)
+        plugin.after_training_iteration(bad)
     with pytest.raises(UserError, match="by iteration"):
         plugin.after_training_exp(bad)
 
@@ -53,7 +53,7 @@ def test_the_bar_is_on_stderr_and_only_where_asked(capsys):
     for show, shown in (("off", False), ("auto", False), ("on", True)):
         plugin = ProgressPlugin(5, "seed 7", show)
         plugin.begin(0, 2)
-        plugin.before_backward(strategy(1.0))
+        plugin.after_training_iteration(strategy(1.0))
         plugin.evaluating()
         plugin.close()
         told = capsys.readouterr()

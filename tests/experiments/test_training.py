@@ -14,6 +14,7 @@ from experiments.options import Run
 from experiments.training import train_seed
 
 SCENARIOS = ["class", "domain", "task"]
+OURS = [method for method in METHODS if not method.startswith("upstream-")]
 VARYING = {"train_seconds", "eval_seconds", "peak_memory_mb"}
 
 
@@ -139,7 +140,7 @@ def test_a_result_has_every_field(blobs):
     assert result["peak_memory_mb"] > 50
 
 
-@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("method", OURS)
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("stream_size", [None, 7])
 def test_an_epoch_passes_over_each_row_once(
