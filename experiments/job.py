@@ -1,6 +1,7 @@
 """A run with everything decided but the seed."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from experiments.data import Arrays
@@ -16,6 +17,7 @@ class Job:
     :param arrays: the data.
     :param groups: positions of the classes of each experience.
     :param device: ``"cpu"`` or ``"cuda"``.
+    :param directory: where its seeds have their directories, if they are written.
     """
 
     options: Run
@@ -23,3 +25,4 @@ class Job:
     arrays: Arrays
     groups: list[list[int]]
     device: str
+    directory: Path | None = None

@@ -8,6 +8,8 @@ from tyro.conf import Positional, arg
 
 from experiments.data import default_epochs
 from experiments.errors import UserError, unknown
+from experiments.loggers import LOGGERS
+from experiments.loggers import check as check_loggers
 from experiments.methods import METHODS
 from experiments.models import INITS, MODELS
 
@@ -33,6 +35,11 @@ COUNTS = (
 
 def _one_of(names: object) -> object:
     return arg(metavar="{" + ",".join(names) + "}")  # type: ignore[arg-type]
+
+
+def _some_of(names: object) -> object:
+    choice = "{" + ",".join(names) + "}"  # type: ignore[arg-type]
+    return arg(metavar=f"{choice} [{choice} ...]")
 
 
 def _number(kind: str) -> object:
@@ -110,6 +117,8 @@ class Run:
     for upstream's own methods, so that they cost what they cost there)."""
     progress: Annotated[str, _one_of(PROGRESS)] = "auto"
     """The bar on stderr; auto shows it on a terminal."""
+    loggers: Annotated[tuple[str, ...], _some_of(LOGGERS)] = ()
+    """Loggers of Avalanche, which write to SEED/logs while a seed is trained."""
     out: Path = Path("runs")
     """Folder of the results."""
     overwrite: bool = False
@@ -148,6 +157,7 @@ class Run:
         ):
             if getattr(self, kind) not in allowed:
                 raise unknown(kind, getattr(self, kind), allowed)
+        check_loggers(self.loggers)
         for name in COUNTS:
             value = getattr(self, name)
             if value is not None and value < 1:

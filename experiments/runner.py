@@ -23,9 +23,9 @@ def run(options: Run, command: str) -> None:
     :raises UserError: before anything is written where the request cannot be met, and
         between seeds where training fails; seeds that ended are kept.
     """
-    job = prepare(options)
-    config = configuration(job, command)
     directory = run_directory(options)
+    job = dataclasses.replace(prepare(options), directory=directory)
+    config = configuration(job, command)
     check_writable(directory)
     results = {} if options.overwrite else store.finished(directory, config)
     for seed in options.seed_list:

@@ -22,7 +22,10 @@ DISTRIBUTIONS = {
     "avalanche_ext": "avalanche-ext",
 }
 NO_MATTER = frozenset(
-    ("seeds", "first_seed", "data_root", "download", "progress", "out", "overwrite")
+    (
+        *("seeds", "first_seed", "data_root", "download", "progress", "loggers", "out"),
+        "overwrite",
+    )
 )
 """Options that do not change the result of a seed; data are compared by contents."""
 

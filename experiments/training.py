@@ -4,7 +4,7 @@ import gc
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -13,10 +13,11 @@ from avalanche.training.supervised import Naive
 from torch.utils.data import DataLoader
 
 from avalanche_ext.plugins import ResidentDataPlugin
-from experiments import benchmarks
+from experiments import benchmarks, store
 from experiments.benchmarks import Benchmark
 from experiments.errors import UserError
 from experiments.job import Job
+from experiments.loggers import open_loggers
 from experiments.measures import Measures
 from experiments.methods import build
 from experiments.models import MODELS
@@ -64,11 +65,11 @@ def train_seed(job: Job, seed: int) -> dict[str, Any]:
     progress = ProgressPlugin(
         _iterations(options, benchmark), f"seed {seed}", options.progress
     )
-    with _threads(options.threads):
+    with _loggers(job, seed) as loggers, _threads(options.threads):
         RNGManager.set_random_seeds(seed)  # torch, CUDA, numpy and random
         model = MODELS[options.model](benchmark.task, options.hidden, options.init)
         resident = [ResidentDataPlugin()] if options.in_memory else []
-        measures = Measures(benchmark, recipe.memory)
+        measures = Measures(benchmark, recipe.memory, loggers)
         strategy = (recipe.strategy or Trainer)(
             model=model,
             optimizer=_optimizer(options, model),
@@ -132,6 +133,13 @@ def _check_weights(strategy: Any, t: int) -> None:
                 f"the weights {name} are not finite after experience {t + 1}, with "
                 f"learning rate {rate:g}: try --lr {rate / 10:g}"
             )
+
+
+def _loggers(job: Job, seed: int) -> AbstractContextManager[list[Any]]:
+    options = job.options
+    directory = job.directory and store.seed_directory(job.directory, seed)
+    title = f"{options.benchmark} {options.method} {options.scenario} seed {seed}"
+    return open_loggers(options.loggers, directory, title)
 
 
 def _now(device: torch.device) -> float:
