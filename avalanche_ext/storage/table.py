@@ -29,7 +29,8 @@ class ExemplarTable:
     :param capacity: the largest number of rows.
     :param device: where the columns live.
     :param directory: a folder for memory-mapped columns, for tables larger than RAM
-        (one file a column; always on the host).
+        (one file a column; always on the host). A pickled table holds its rows, and
+        writes them to that folder again when it is loaded.
     :raises ValueError: for a capacity that is not positive, or a directory together
         with a device other than the CPU.
     """
@@ -196,6 +197,29 @@ class ExemplarTable:
         self.capacity = int(state["capacity"])
         self._fill(state["columns"])
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The rows, as views where a pickle would save all of them anyway."""
+        return {
+            "device": self.device,
+            "directory": self.directory,
+            "capacity": self.capacity,
+            "columns": {
+                name: _plain(self.column(name), copy=self._length < self.capacity)
+                for name in self._columns
+            },
+        }
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """A table that was made before stays in its place, a new one is put back."""
+        place = self.__dict__ or state
+        ExemplarTable.__init__(
+            self,
+            state["capacity"],
+            device=place["device"],
+            directory=place["directory"],
+        )
+        self.load_state_dict(state)
+
     def _fill(self, rows: Mapping[str, Rows]) -> None:
         self._columns, self._form, self._length = {}, {}, 0
         if rows:
@@ -252,7 +276,7 @@ def _copy(columns: Any, slots: Tensor, rows: Any) -> None:
             _copy(column, slots, rows[name])
 
 
-def _plain(column: Column) -> Rows:
+def _plain(column: Column, copy: bool = True) -> Rows:
     if isinstance(column, Tensor):
-        return column.detach().clone()
-    return {name: _plain(value) for name, value in column.items()}
+        return column.detach().clone() if copy else column.detach()
+    return {name: _plain(value, copy) for name, value in column.items()}

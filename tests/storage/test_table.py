@@ -1,6 +1,7 @@
 """Tests of avalanche_ext/storage/table.py against a list of dictionaries."""
 
 import io
+import pickle
 import re
 import tempfile
 from pathlib import Path
@@ -314,6 +315,23 @@ def test_directory_holds_the_rows(tmp_path):
     assert size >= 20 * table.bytes_per_row
     assert size <= 1.5 * 50 * table.bytes_per_row + 4096
     assert torch.equal(table.column("image"), images)
+
+
+@pytest.mark.parametrize("n", [1, 3, 5])
+def test_a_pickled_table_comes_back_where_it_was(n, options):
+    table, rows = filled(n, capacity=5, **options)
+    again = pickle.loads(pickle.dumps(table))
+    assert (again.capacity, again.device) == (table.capacity, table.device)
+    assert again.directory == table.directory
+    assert_table_is(again, rows)
+    again.write(torch.tensor([0]), batch([row(40)]))
+    assert_table_is(again, [row(40), *rows[1:]])
+    assert_table_is(table, rows)  # its own, though both have one directory
+    if options:
+        held = torch.from_file(
+            str(again.directory / "id.5.bin"), size=5, dtype=torch.int64
+        )
+        assert held[0] == 40
 
 
 def test_bytes_per_row_counts_every_column(options):
