@@ -10,15 +10,18 @@ strategy, because ``torch.optim`` removes its submodules from its namespace, so 
 import os
 import pickle
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import dill
 import torch
 from avalanche.checkpointing import maybe_load_checkpoint
+from avalanche.models import DynamicModule
 from avalanche.training.determinism.rng_manager import RNGManager
+from torch.nn.parameter import is_lazy
+
+from avalanche_ext import in_place
 
 
 def save(
@@ -44,6 +47,7 @@ def save(
     if next_experience is None:
         next_experience = strategy.clock.train_exp_counter
     content = {
+        "form": _Form(_form(strategy)),  # first, so that it is checked first
         "strategy": strategy,
         "rng_manager": RNGManager,
         "exp_counter": next_experience,
@@ -53,7 +57,7 @@ def save(
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with _optimizer_modules():
-            torch.save(content, unfinished, pickle_module=dill)
+            torch.save(content, unfinished, pickle_module=in_place.pickling(strategy))
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -68,9 +72,11 @@ def load(
 ) -> tuple[Any, int]:
     """Take over a saved strategy's state, and the random generators' state.
 
-    ``strategy`` must have been made as the saved one was; its attributes (model,
-    optimizer, plugins, evaluator) are replaced by the loaded ones, so reach them
-    through the strategy from here on.
+    ``strategy`` must have been made as the saved one was. It, its model and optimizer,
+    plugins, memories and metrics take over the saved state in place, their options
+    included, so whatever refers to them stays right. Parameters, loggers, data sets
+    and transforms are new objects: reach them through the strategy from here on. Rows
+    go to the device, or the directory, of the strategy's own tables.
 
     >>> strategy, start = load(strategy, "run.ckpt", missing_ok=True)  # doctest: +SKIP
     >>> for experience in benchmark.train_stream[start:]:              # doctest: +SKIP
@@ -81,7 +87,8 @@ def load(
     :param missing_ok: without a file return ``(strategy, 0)``, for scripts that resume.
     :return: the strategy and the experience to go on with.
     :raises FileNotFoundError: without a file.
-    :raises ValueError: for a file that is no checkpoint.
+    :raises ValueError: for a file that is no checkpoint, or the checkpoint of a strategy
+        of another type, or with another model, optimizer or plugins; nothing changed.
     """
     path = Path(path)
     if not path.exists():
@@ -91,7 +98,7 @@ def load(
             f"no checkpoint at {path}: save one first, or give missing_ok=True to start "
             "from the first experience"
         )
-    with _optimizer_modules():
+    with _optimizer_modules(), in_place.into(strategy):
         try:
             loaded: tuple[Any, int] = maybe_load_checkpoint(
                 strategy, path, map_location=map_location
@@ -101,6 +108,73 @@ def load(
                 f"{path} is not a checkpoint ({error!r}): name a file that save() wrote"
             ) from error
     return loaded
+
+
+class _Form(dict[str, Any]):
+    """What must be alike; checked against the strategy when it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        return _checked, (dict(self),)
+
+
+def _checked(form: dict[str, Any]) -> dict[str, Any]:
+    strategy = in_place.target()
+    if strategy is not None:
+        differences = list(_differences(form, _form(strategy)))
+        if differences:
+            raise ValueError(
+                f"the checkpoint is of another run: {'; '.join(differences)}: make the "
+                "strategy as the saved one was"
+            )
+    return form
+
+
+def _form(strategy: Any) -> dict[str, Any]:
+    growing = tuple(
+        f"{name}." if name else ""
+        for name, module in strategy.model.named_modules()
+        if isinstance(module, DynamicModule)
+    )
+    parameters = dict(strategy.model.named_parameters())
+    return {
+        "strategy": _name(strategy),
+        "model": _name(strategy.model),
+        "optimizer": _name(getattr(strategy, "optimizer", None)),
+        "plugins": [_name(plugin) for plugin in strategy.plugins],
+        "shapes": {n: tuple(p.shape) for n, p in parameters.items() if not is_lazy(p)},
+        "growing": [n for n, p in parameters.items() if n.startswith(growing)],
+        "lazy": [n for n, p in parameters.items() if is_lazy(p)],
+    }
+
+
+def _name(part: Any) -> str:
+    return type(part).__qualname__
+
+
+def _differences(saved: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[str]:
+    for what in ("strategy", "model", "optimizer", "plugins"):
+        if saved[what] != given[what]:
+            yield f"its {what} {_listed(saved[what])}, here {_listed(given[what])}"
+    if saved["model"] != given["model"]:
+        return
+    growing = {*saved["growing"], *given["growing"]}
+    lazy = {*saved["lazy"], *given["lazy"]}
+    there, here = saved["shapes"], given["shapes"]
+    for names, where in (
+        (there.keys() - here.keys(), "only there"),
+        (here.keys() - there.keys(), "only here"),
+    ):
+        fixed = sorted(names - growing - lazy)
+        if fixed:
+            yield f"parameters {_listed(fixed)} {where}"
+    for name in there:
+        first = 1 if name in growing else 0  # a head that grows has further outputs
+        if name in here and there[name][first:] != here[name][first:]:
+            yield f"parameter {name} has shape {there[name]}, here {here[name]}"
+
+
+def _listed(names: Any) -> str:
+    return names if isinstance(names, str) else f"[{', '.join(names)}]"
 
 
 @contextmanager

@@ -1,13 +1,26 @@
 """avalanche_ext/checkpoint.py: a run that was stopped and one that was not."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import continued_run
 import pytest
 import torch
-from avalanche.training.supervised import Naive
+from avalanche.checkpointing import maybe_load_checkpoint
+from avalanche.models import IncrementalClassifier
+from avalanche.training.supervised import Cumulative, Naive
 from torch import nn
 
+import avalanche_ext
 from avalanche_ext import (
+    EvaluationRecord,
     LeanEvaluationPlugin,
+    MultiStrategyBuffer,
+    RehearsalPlugin,
     ResidentDataPlugin,
+    accuracy_metrics,
     checkpoint,
     class_balanced_replay,
     er_ring,
@@ -71,6 +84,222 @@ def test_stopped_after_two_experiences_equals_never_stopped(
         == second.plugins[0].buffer.class_counts()
     )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run.ckpt"]
+
+
+def test_another_process_goes_on(tmp_path):
+    """Equal to a run without a stop, bit for bit, batch statistics included."""
+    stream = continued_run.stream()
+    straight = continued_run.train(continued_run.make(seed=0), stream)
+    first = continued_run.train(continued_run.make(seed=0), stream[:2])
+    checkpoint.save(first, tmp_path / "run.ckpt")
+    package = Path(avalanche_ext.__file__).parent.parent
+    subprocess.run(
+        [sys.executable, continued_run.__file__, tmp_path / "run.ckpt", "model.pt"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(package)},
+        check=True,
+    )
+    expected = straight.model.state_dict()
+    continued = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert set(continued) == set(expected)
+    assert not torch.equal(first.model.state_dict()["1.weight"], expected["1.weight"])
+    for name, value in expected.items():
+        assert torch.equal(continued[name], value), name
+
+
+def net(hidden=16):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, hidden), nn.Linear(hidden, 8))
+
+
+def run(model, plugins=(), metrics=(), kind=Naive):
+    return kind(
+        model=model,
+        optimizer=torch.optim.SGD(model.parameters(), 0.1, momentum=0.9),
+        criterion=nn.CrossEntropyLoss(),
+        train_mb_size=8,
+        plugins=list(plugins),
+        evaluator=LeanEvaluationPlugin(*metrics),
+    )
+
+
+def test_what_refers_to_the_strategys_parts_stays_right(class_stream, tmp_path):
+    def parts():
+        memory = MultiStrategyBuffer(20, admission="ring", seed=0)
+        record = EvaluationRecord()
+        model = net()
+        strategy = run(
+            model, [RehearsalPlugin(memory, 8)], accuracy_metrics(record=record)
+        )
+        return strategy, model, strategy.optimizer, strategy.plugins[0], memory, record
+
+    stream = class_stream()
+    saved, *_ = parts()
+    saved.train(stream.train_stream[0], eval_streams=[])
+    saved.eval(stream.test_stream)
+    checkpoint.save(saved, tmp_path / "run.ckpt")
+
+    strategy, model, optimizer, plugin, memory, record = parts()
+    table, layer = memory.table, model[1]
+    loaded, _ = checkpoint.load(strategy, tmp_path / "run.ckpt")
+    assert loaded is strategy
+    assert strategy.model is model
+    assert model[1] is layer
+    assert strategy.optimizer is optimizer
+    assert optimizer.param_groups[0]["params"][0] is layer.weight
+    assert strategy.plugins[0] is plugin
+    assert plugin.buffer is memory
+    assert memory.table is table
+    assert strategy.evaluator.metrics[0].record is record
+    assert torch.equal(layer.weight, saved.model[1].weight)
+    assert len(optimizer.state) == 4
+    assert memory.class_counts() == saved.plugins[0].buffer.class_counts() != {}
+    assert record.accuracy_matrix == saved.evaluator.metrics[0].record.accuracy_matrix
+    assert record.accuracy_matrix != []
+
+
+def test_upstream_reads_it_into_new_objects(class_stream, tmp_path):
+    saved = make("ring", "sgd")
+    saved.train(class_stream().train_stream[0], eval_streams=[])
+    checkpoint.save(saved, tmp_path / "run.ckpt")
+    strategy = make("ring", "sgd", seed=5)
+    plugin, model = strategy.plugins[0], strategy.model
+    strategy, start = maybe_load_checkpoint(strategy, tmp_path / "run.ckpt")
+    assert start == 1
+    assert len(strategy.plugins[0].buffer) == 20
+    assert torch.equal(strategy.model[1].weight, saved.model[1].weight)
+    assert strategy.plugins[0] is not plugin
+    assert strategy.model is not model
+    assert len(plugin.buffer) == 0
+
+
+class OtherNet(nn.Sequential):
+    """Another type with the same parameters."""
+
+
+OTHERS = {
+    "shape": (
+        lambda: run(net(12)),
+        r"1.weight has shape \(16, 64\), here \(12, 64\).*2.weight",
+    ),
+    "names": (
+        lambda: run(nn.Sequential(*net(), nn.Linear(8, 8))),
+        r"parameters \[3.bias, 3.weight\] only here",
+    ),
+    "fewer": (lambda: run(net()[:2]), r"parameters \[2.bias, 2.weight\] only there"),
+    "model": (lambda: run(OtherNet(*net())), "its model Sequential, here OtherNet"),
+    "plugins": (
+        lambda: run(net(), [ResidentDataPlugin()]),
+        r"its plugins \[LeanEval.*\], here \[ResidentDataPlugin, LeanEval",
+    ),
+    "strategy": (
+        lambda: run(net(), kind=Cumulative),
+        "its strategy Naive, here Cumulative",
+    ),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_another_run_is_refused_and_left_alone(other, class_stream, tmp_path):
+    saved = run(net())
+    saved.train(class_stream().train_stream[0], eval_streams=[])
+    checkpoint.save(saved, tmp_path / "run.ckpt")
+    make_other, message = OTHERS[other]
+    strategy = make_other()
+    model, before = strategy.model, [p.clone() for p in strategy.model.parameters()]
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    with pytest.raises(ValueError, match=f"another run: .*{message}") as error:
+        checkpoint.load(strategy, tmp_path / "run.ckpt")
+    assert "\n" not in str(error.value)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert strategy.clock.train_exp_counter == 0
+    assert strategy.model is model
+    for a, b in zip(before, model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_head_that_grew_is_the_same_model(class_stream, tmp_path):
+    def growing(features=8):
+        body = nn.Linear(64, features)
+        return run(nn.Sequential(nn.Flatten(), body, IncrementalClassifier(features)))
+
+    stream = class_stream()
+    saved = growing()
+    for experience in stream.train_stream[:2]:
+        saved.train(experience, eval_streams=[])
+    checkpoint.save(saved, tmp_path / "run.ckpt")
+    strategy, _ = checkpoint.load(growing(), tmp_path / "run.ckpt")
+    weight = strategy.model[2].classifier.weight
+    assert torch.equal(weight, saved.model[2].classifier.weight)
+    strategy.train(stream.train_stream[2], eval_streams=[])
+    assert len(strategy.model[2].classifier.weight) > len(weight)
+    with pytest.raises(ValueError, match=r"classifier.weight has shape \(4, 8\)"):
+        checkpoint.load(growing(features=6), tmp_path / "run.ckpt")
+
+
+def test_a_file_cut_short_leaves_the_strategy_alone(class_stream, tmp_path):
+    """Also when it fails after the model was filled."""
+    saved = make("ring", "sgd")
+    saved.train(class_stream().train_stream[0], eval_streams=[])
+    saved.last = Unreadable()
+    checkpoint.save(saved, tmp_path / "run.ckpt")
+    strategy = make("ring", "sgd", seed=5)
+    weight, plugin = strategy.model[1].weight, strategy.plugins[0]
+    before = weight.clone()
+    with pytest.raises(OSError, match="no such disk"):
+        checkpoint.load(strategy, tmp_path / "run.ckpt")
+    assert strategy.model[1].weight is weight
+    assert torch.equal(weight, before)
+    assert strategy.plugins[0] is plugin
+    assert len(plugin.buffer) == 0
+    strategy.train(class_stream().train_stream[0], eval_streams=[])
+    assert len(plugin.buffer) == 20
+
+
+class Unreadable:
+    def __reduce__(self):
+        return _fail, ()
+
+
+def _fail():
+    raise OSError("no such disk")
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_memory_mapped_table_comes_back_as_one(elsewhere, class_stream, tmp_path):
+    """In the directory of the strategy that loads it."""
+
+    def mapped(folder):
+        torch.manual_seed(0)
+        memory = MultiStrategyBuffer(20, directory=folder, seed=0)
+        return run(net(), [RehearsalPlugin(memory, 8)])
+
+    stream = class_stream()
+    straight = mapped(tmp_path / "straight")
+    for experience in stream.train_stream:
+        straight.train(experience, eval_streams=[])
+    first = mapped(tmp_path / "rows")
+    for experience in stream.train_stream[:2]:
+        first.train(experience, eval_streams=[])
+    checkpoint.save(first, tmp_path / "run.ckpt")
+    rows = first.plugins[0].buffer.table.column("x").clone()
+
+    folder = tmp_path / ("others" if elsewhere else "rows")
+    second, start = checkpoint.load(mapped(folder), tmp_path / "run.ckpt")
+    table = second.plugins[0].buffer.table
+    assert torch.equal(table.column("x"), rows)
+    on_disk = torch.from_file(
+        str(folder / "x.20.bin"), size=rows.numel(), dtype=rows.dtype
+    )
+    assert torch.equal(on_disk.view_as(rows), rows)
+    for experience in stream.train_stream[start:]:
+        second.train(experience, eval_streams=[])
+    on_disk = torch.from_file(
+        str(folder / "x.20.bin"), size=rows.numel(), dtype=rows.dtype
+    )
+    assert torch.equal(on_disk.view_as(rows), table.column("x"))
+    assert not torch.equal(table.column("x"), rows)
+    assert torch.equal(second.model[1].weight, straight.model[1].weight)
 
 
 def test_the_repair_leaves_no_trace(tmp_path):
