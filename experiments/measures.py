@@ -1,10 +1,8 @@
 """What is measured in a run, as metrics of Avalanche and as fields of a result."""
 
-from collections.abc import Sequence
+from collections import Counter
 from statistics import fmean
 from typing import Any
-
-import torch
 
 from avalanche_ext.metrics import (
     EvaluationRecord,
@@ -15,7 +13,6 @@ from avalanche_ext.metrics import (
     task_masked_accuracy_metrics,
 )
 from avalanche_ext.plugins import LeanEvaluationPlugin
-from experiments import loggers as logging
 from experiments.benchmarks import Benchmark
 
 
@@ -23,13 +20,9 @@ class Measures:
     """The evaluator of a strategy, and what it has found.
 
     :param memory: the rehearsal memory, if the method has one.
-    :param loggers: of Avalanche; they are given more than the result holds.
     """
 
-    def __init__(
-        self, benchmark: Benchmark, memory: Any = None, loggers: Sequence[Any] = ()
-    ) -> None:
-        self._benchmark = benchmark
+    def __init__(self, benchmark: Benchmark, memory: Any = None) -> None:
         self._record = record = EvaluationRecord(stream="test")
         self._memory = None
         if memory is not None:
@@ -40,8 +33,6 @@ class Measures:
             forgetting_metrics(record=record),
             backward_transfer_metrics(record=record),
             [] if self._memory is None else [self._memory],
-            logging.metrics(record) if loggers else [],
-            loggers=loggers,
         )
 
     def result(self) -> dict[str, Any]:
@@ -62,9 +53,9 @@ class Measures:
     def _composition(self) -> list[dict[str, int]]:
         if self._memory is None:
             return []
-        kind = "label " if self._benchmark.scenario == "domain" else ""
+        name = self._memory.buffer.name
         return [
-            {f"{kind}{name}": count for name, count in counts.items()}
+            {name(key): count for key, count in counts.items()}
             for counts in self._memory.by_experience.values()
         ]
 
@@ -72,26 +63,47 @@ class Measures:
 class _Named:
     """A memory that counts its rows by the data set's own classes.
 
-    In the domain scenario only by label: rows do not tell which class it stands for.
+    By ``(task, class)`` where classes come again in several experiences. In the domain
+    scenario only by label, where rows do not tell which class it stands for.
     """
 
     def __init__(self, memory: Any, benchmark: Benchmark) -> None:
-        self._memory, self._benchmark = memory, benchmark
-        self.max_size = memory.max_size
+        self._memory, self._classes = memory, benchmark.classes
+        self._by_number = benchmark.scenario == "class"  # labels go on between tasks
+        self._numbered = [
+            (task, name)
+            for task, group in enumerate(benchmark.classes)
+            for name in group
+        ]
+        self._again = len({name for _, name in self._numbered}) < len(self._numbered)
+        self._shared = all(group == self._classes[0] for group in self._classes)
+
+    @property
+    def max_size(self) -> int:
+        return int(self._memory.max_size)
 
     def __len__(self) -> int:
         return len(self._memory)
 
-    def class_counts(self) -> dict[int, int]:
-        classes = self._benchmark.classes
-        if self._benchmark.scenario == "task" and len(self):
-            table = self._memory.table
-            task, label = table.column("task").cpu(), table.column("y").cpu()
-            rows = torch.tensor(classes)[task, label]
-            found, number = rows.unique(return_counts=True)
-            return dict(zip(found.tolist(), number.tolist(), strict=True))
-        counts = self._memory.class_counts()
-        if self._benchmark.scenario != "class":
-            return counts
-        names = [name for group in classes for name in group]
-        return {names[label]: count for label, count in counts.items()}
+    def class_counts(self) -> dict[Any, int]:
+        counts = Counter[Any]()
+        for key, count in self._memory.class_counts().items():
+            counts[self._class(key)] += count
+        return dict(counts)
+
+    def _class(self, key: Any) -> Any:
+        task, label = key if isinstance(key, tuple) else (None, key)
+        if self._by_number:
+            task, name = self._numbered[label]
+        elif task is not None:
+            name = self._classes[task][label]
+        else:
+            return self._classes[0][label] if self._shared else label
+        return (task, name) if self._again else name
+
+    def name(self, key: Any) -> str:
+        """What a key of :meth:`class_counts` is called in a result."""
+        if isinstance(key, tuple):
+            return f"{key[1]} of task {key[0]}"
+        told = self._by_number or self._shared or "task" in self._memory.table.columns
+        return str(key) if told else f"label {key}"
