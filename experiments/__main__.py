@@ -1,4 +1,4 @@
-"""``python -m experiments COMMAND``: list, run, report, bench."""
+"""``python -m experiments COMMAND``: list, run, table, report, bench."""
 
 import contextlib
 import io
@@ -13,11 +13,13 @@ import tyro
 from experiments.bench.command import Bench
 from experiments.errors import UserError
 from experiments.options import List, Report, Run
+from experiments.table.command import Table
 
 PROGRAM = "python -m experiments"
 Command = (
     Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[Run, tyro.conf.subcommand("run")]
+    | Annotated[Table, tyro.conf.subcommand("table")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Bench, tyro.conf.subcommand("bench")]
 )
@@ -46,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _dispatch(command: List | Run | Report | Bench, words: Sequence[str]) -> None:
+def _dispatch(
+    command: List | Run | Table | Report | Bench, words: Sequence[str]
+) -> None:
     if isinstance(command, List):
         from experiments.listing import listing
 
@@ -55,6 +59,10 @@ def _dispatch(command: List | Run | Report | Bench, words: Sequence[str]) -> Non
         from experiments.runner import run
 
         run(command, shlex.join([*PROGRAM.split(), *words]))
+    elif isinstance(command, Table):
+        from experiments.table.command import run_table
+
+        run_table(command, shlex.join([*PROGRAM.split(), *words]))
     elif isinstance(command, Bench):
         from experiments.bench.command import run_bench
 
@@ -65,7 +73,7 @@ def _dispatch(command: List | Run | Report | Bench, words: Sequence[str]) -> Non
         print(write_page(command.runs, command.output))
 
 
-def _parse(words: Sequence[str]) -> List | Run | Report | Bench:
+def _parse(words: Sequence[str]) -> List | Run | Table | Report | Bench:
     """The command as a dataclass; help goes to stdout and ends the program."""
     told = io.StringIO()
     try:

@@ -4,31 +4,33 @@
 """
 
 import json
-import re
 from pathlib import Path
-from statistics import fmean, stdev
+
+from experiments.table import cells, markdown, reading
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
 RATIOS = ("ours / bare", "upstream / ours")
 
 
-def results_rows(table: str) -> str:
-    """The rows of a published table: measured mean ± sd beside published, in %."""
-    protocol = json.loads((HERE / "protocols" / f"{table}.json").read_text())
-    lines = []
-    for row in protocol["rows"]:
-        cells = [row["name"]]
-        for scenario, field in (
-            ("class", "average_accuracy"),
-            ("task", "average_accuracy_task_known"),
-        ):
-            values = _values(HERE / "results" / table / row["results"], field)
-            mean, deviation = row["published"][scenario]
-            cells.append(f"{fmean(values):.2f} ± {stdev(values):.2f}")
-            cells.append(f"{mean:.2f} ± {deviation:.2f}")
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+def results_blocks() -> str:
+    """The published tables, as far as they have been measured."""
+    blocks = [_block(name) for name in reading.names()]
+    return "\n\n".join(filter(None, blocks)) or "None has been measured yet."
+
+
+def _block(name: str) -> str:
+    table = reading.read(name)
+    where = cells.Where(out=HERE / "results")
+    return markdown.block(
+        table,
+        {
+            cell.name: cells.comparisons(
+                cell, cells.stored(table, cell, where), range(cell.seeds)
+            )
+            for cell in table.cells.values()
+        },
+    )
 
 
 def bench_rows() -> str:
@@ -50,23 +52,13 @@ def _spread(ratio: dict[str, float] | None) -> str:
 
 def filled(text: str) -> str:
     """``text`` with every marked part made anew."""
-    for mark, content in (
-        ("results: split-mnist", results_rows("split-mnist-online")),
-        ("bench", bench_rows()),
-    ):
-        pattern = rf"(<!-- {mark} -->\n).*?(<!-- end of {mark.split(':')[0]} -->)"
-        made = rf"\g<1>{content}\n\g<2>"
-        text, found = re.subn(pattern, made, text, flags=re.DOTALL)
-        if found != 1:
-            raise ValueError(f"README.md has {found} parts marked {mark!r}, not 1")
+    for mark, content in (("results", results_blocks()), ("bench", bench_rows())):
+        before, begin, rest = text.partition(f"<!-- {mark} -->\n")
+        _, end, after = rest.partition(f"<!-- end of {mark} -->")
+        if not begin or not end:
+            raise ValueError(f"README.md has no part between marks {mark!r}")
+        text = f"{before}{begin}{content}\n{end}{after}"
     return text
-
-
-def _values(run: Path, field: str) -> list[float]:
-    files = sorted(run.glob("seed-*/result.json"))
-    if len(files) < 2:
-        raise ValueError(f"{run} holds {len(files)} results: run at least two seeds")
-    return [100 * json.loads(file.read_text())[field] for file in files]
 
 
 if __name__ == "__main__":

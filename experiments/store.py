@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import UserError
+from experiments.methods import METHODS, parameters
+from experiments.options import Run
 from experiments.summary import COLUMNS
 
 FORMAT = 1
@@ -142,10 +144,15 @@ def _read(path: Path, *keys: str) -> dict[str, Any]:
 def _difference(
     ours: dict[str, Any], theirs: dict[str, Any], anyway: Collection[str] = ()
 ) -> str:
-    """The first options that differ, as ``option theirs (now ours)``."""
+    """The options that differ, as ``option theirs (now ours)``.
+
+    An option that their run did not have yet counts as its default.
+    """
     parts = []
     for group, prefix in (("options", "--"), ("method_options", "")):
-        now, then = ours[group], theirs.get(group, {})
+        now, then = ours[group], dict(theirs.get(group, {}))
+        for name in now.keys() - then.keys():
+            then[name] = _default(ours, group, name)
         for name in sorted({*now, *then} - NO_MATTER - {*anyway}):
             if now.get(name) != then.get(name):
                 option = prefix + (name.replace("_", "-") if prefix else name)
@@ -154,6 +161,16 @@ def _difference(
     if data and data["sha256"] != theirs.get("data", {}).get("sha256"):
         parts.append(f"other data (now {ours['data']['source']})")
     return ", ".join(parts)
+
+
+def _default(config: dict[str, Any], group: str, name: str) -> Any:
+    if group == "options":
+        option = Run.__dataclass_fields__.get(name)
+        default = None if option is None else option.default
+        return list(default) if isinstance(default, tuple) else default
+    method = config["options"].get("method")
+    own = parameters(method) if method in METHODS else {}
+    return own[name].default if name in own else None
 
 
 def git_state() -> dict[str, Any]:

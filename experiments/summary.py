@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 PERCENT = {
@@ -26,10 +26,18 @@ def summary_table(results: Sequence[Mapping[str, Any]]) -> str:
     if len(results) > 1:
         means = [_figure([r[name] for r in results], name) for name in COLUMNS]
         rows.append(["mean", *means])
+    return aligned(rows)
+
+
+def aligned(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
+    """Rows of cells as lines, the columns below each other.
+
+    :param left: columns that begin at the left instead of ending at the right.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
+            cell.ljust(width) if i in left else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows

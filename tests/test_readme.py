@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from experiments import readme
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -23,3 +25,17 @@ def test_examples_run(capsys, tmp_path):
 
 def test_figures_are_those_of_the_result_files():
     assert readme.filled(README) == README
+
+
+def test_a_missing_part_is_told():
+    with pytest.raises(ValueError, match="no part between marks 'results'"):
+        readme.filled(README.replace("<!-- results -->", ""))
+
+
+def test_results_come_between_their_marks(monkeypatch):
+    monkeypatch.setattr(readme, "results_blocks", lambda: r"a \1 table")
+    made = readme.filled(README)
+    assert "<!-- results -->\na \\1 table\n<!-- end of results -->" in made
+    assert (
+        made.partition("<!-- results -->")[0] == README.partition("<!-- results -->")[0]
+    )

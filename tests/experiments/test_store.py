@@ -79,7 +79,8 @@ def test_options_without_effect_may_differ(tmp_path, same):
     [
         ({"lr": 0.2}, "--lr 0.1 (now 0.2)"),
         ({"mem_size": 9}, "mem_size 200 (now 9)"),
-        ({"batch_size": 9}, "--batch-size None (now 9)"),
+        ({"batch_size": 9}, "--batch-size 10 (now 9)"),
+        ({"nothing": 9}, "--nothing None (now 9)"),
         ({"digest": "e"}, "other data (now s)"),
     ],
 )
@@ -91,6 +92,34 @@ def test_results_of_other_options_are_refused(tmp_path, other, told):
         f"{tmp_path / 'seed-0'} was run with {told}: use another --out, or "
         "--overwrite to replace it"
     )
+
+
+def test_an_option_that_was_not_there_yet_counts_as_its_default(tmp_path):
+    store.write_seed(tmp_path, 0, config(), RESULT)
+    later = config(batch_size=10, samples=[])
+    assert list(store.finished(tmp_path, later)) == [0]
+    with pytest.raises(UserError, match=r"--samples \[\] .now \[5\]"):
+        store.finished(tmp_path, config(samples=[5]))
+
+
+def test_a_methods_option_that_was_not_there_yet_counts_as_its_default(tmp_path):
+    then = config(method="er-ring")
+    store.write_seed(tmp_path, 0, then, RESULT)
+    now = {**then["method_options"], "batch_size_mem": 10, "per_class": None}
+    assert list(store.finished(tmp_path, {**then, "method_options": now})) == [0]
+    now["batch_size_mem"] = 20
+    with pytest.raises(UserError, match=r"batch_size_mem 10 .now 20"):
+        store.finished(tmp_path, {**then, "method_options": now})
+
+
+def test_data_and_options_can_be_left_out_of_the_comparison(tmp_path):
+    store.write_seed(tmp_path, 0, config(device="cuda"), RESULT)
+    now = {**config(device="cpu"), "data": {}}
+    assert list(store.finished(tmp_path, now, anyway=("device",))) == [0]
+    with pytest.raises(UserError, match=r"--device cuda .now cpu"):
+        store.finished(tmp_path, now)
+    with pytest.raises(UserError, match="other data"):
+        store.finished(tmp_path, config(digest="e"), anyway=("device",))
 
 
 @pytest.mark.parametrize("name", ["config.json", "result.json"])

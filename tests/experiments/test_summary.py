@@ -2,7 +2,7 @@
 
 import math
 
-from experiments.summary import mean_sd, summary_table
+from experiments.summary import aligned, mean_sd, summary_table
 
 
 def result(seed, accuracy, forgetting=0.1):
@@ -47,3 +47,9 @@ def test_the_sample_standard_deviation():
         spread, (((4 / 3) ** 2 + (1 / 3) ** 2 + (5 / 3) ** 2) / 2) ** 0.5
     )
     assert math.isnan(mean_sd([1.0])[1])
+
+
+def test_columns_are_aligned_at_the_side_that_is_asked_for():
+    rows = [["a", "bbb", "c"], ["aa", "b", "ccc"]]
+    assert aligned(rows) == "a   bbb    c\naa    b  ccc"
+    assert aligned(rows, left=(1, 2)) == " a  bbb  c\naa  b    ccc"

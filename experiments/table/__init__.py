@@ -1,0 +1,1 @@
+"""Published tables: protocol files, their cells as runs, and what was reproduced."""

@@ -1,0 +1,143 @@
+"""A table as text: published beside measured, and what came of it."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from experiments.summary import aligned, mean_sd
+from experiments.table.protocol import METRICS, Cell, Protocol, Published
+from experiments.table.verdict import ENOUGH, JUDGED, PASSED, Comparison, Round
+
+LEFT = (0, 1, 5)
+HEADER = ["cell", "quantity", "published", "measured", "difference", "verdict"]
+RECALLED = "in brackets: recalled, not checked against the source"
+
+
+def text(
+    table: Protocol,
+    compared: Mapping[str, Sequence[Comparison]],
+    failures: Mapping[str, str],
+) -> str:
+    """The table that a command prints.
+
+    :param compared: by name of the cell.
+    :param failures: what went wrong in a cell, if it did.
+    """
+    rows = [HEADER]
+    for name, comparisons in compared.items():
+        for i, one in enumerate(comparisons):
+            verdict = _verdict(table.cells[name], one, name in failures)
+            rows += _lines(name if i == 0 else "", one, verdict)
+    shown = [table.cells[name] for name in compared]
+    parts = [
+        f"{table.title}: {table.setting}",
+        *(f"published: {source}" for source in table.sources),
+        "",
+        aligned(rows, LEFT),
+        "",
+    ]
+    if any(is_recalled(p) for cell in shown for p in cell.published.values()):
+        parts.append(RECALLED)
+    parts += [table.note] if table.note else []
+    parts += [
+        f"{cell.name}: {cell.note}"
+        for cell in shown
+        if cell.note and any(one.first.values for one in compared[cell.name])
+    ]
+    parts += [f"{name} failed: {error}" for name, error in failures.items()]
+    parts.append(conclusion([one for some in compared.values() for one in some]))
+    return "\n".join(parts)
+
+
+def conclusion(compared: Sequence[Comparison]) -> str:
+    """How many figures are reproduced, and whether that is enough for the table."""
+    judged = [one for one in compared if one.verdict in JUDGED]
+    if not judged:
+        return "no figure is judged yet"
+    passed = sum(one.verdict in PASSED for one in judged)
+    return (
+        f"{passed} of {len(judged)} judged figures are reproduced or above "
+        f"({passed / len(judged):.1%}; a table is reproduced from {ENOUGH:.0%} on)"
+    )
+
+
+def tables_list(tables: Iterable[Protocol]) -> str:
+    """The tables that there are, a line each."""
+    rows = [[table.name, cells(table), table.title] for table in tables]
+    return aligned(rows, left=(0, 2))
+
+
+def cells(table: Protocol) -> str:
+    """How many cells a table has."""
+    return f"{len(table.cells)} cell{'s' * (len(table.cells) > 1)}"
+
+
+def run_line(cell: Cell, result: Mapping[str, Any], seconds: float) -> str:
+    """What is told of a run that has ended."""
+    figures = [
+        f"{METRICS[metric]} {measured([100 * result[metric]])} %"
+        for metric in cell.published
+        if result[metric] is not None
+    ]
+    return f"{', '.join(figures)} ({seconds:.1f} s)"
+
+
+def is_recalled(published: Published) -> bool:
+    """Whether some of a figure is not checked against its source."""
+    spread = published.spread is not None and published.spread_certainty == "recalled"
+    return published.certainty == "recalled" or spread
+
+
+def figure(published: Published) -> str:
+    """``mean ± sd`` as published; what is recalled in brackets."""
+    mean = f"{published.mean:.2f}"
+    if published.spread is None:
+        return f"({mean})" if published.certainty == "recalled" else mean
+    spread = f"± {published.spread:.2f}{' sem' * published.is_sem}"
+    if published.certainty == "recalled":
+        return f"({mean} {spread})"
+    recalled = published.spread_certainty == "recalled"
+    return f"{mean} ({spread})" if recalled else f"{mean} {spread}"
+
+
+def measured(values: Sequence[float]) -> str:
+    """``mean ± sd``; no ± of one value."""
+    if not values:
+        return "–"
+    mean, spread = mean_sd(values)
+    return f"{mean:.2f}" if math.isnan(spread) else f"{mean:.2f} ± {spread:.2f}"
+
+
+def _verdict(cell: Cell, one: Comparison, failed: bool) -> str:
+    if not cell.implemented:
+        return "not yet implemented"
+    if failed and not one.first.complete:
+        return "failed"
+    if one.verdict == "incomplete":
+        return f"incomplete: {len(one.first.values)} of {len(one.first.seeds)} seeds"
+    return one.verdict
+
+
+def _lines(name: str, one: Comparison, verdict: str) -> list[list[str]]:
+    """A line, and one for the second round where the first missed."""
+    quantity = METRICS[one.metric]
+    twice = one.missed_first and bool(one.again.values)
+    line = [
+        name,
+        quantity,
+        figure(one.published),
+        *_own(one, one.first),
+        "missed" if twice else verdict,
+    ]
+    if not twice:
+        return [line]
+    told = verdict if one.again.complete else "incomplete"
+    return [line, ["", "  again", "", *_own(one, one.again), told]]
+
+
+def _own(one: Comparison, values: Round) -> list[str]:
+    own = values.values
+    if not own:
+        return ["–", "–"]
+    difference = mean_sd(own)[0] - one.published.mean
+    return [f"{measured(own)} ({len(own)})", f"{difference:+.2f}"]
