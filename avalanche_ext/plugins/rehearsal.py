@@ -145,8 +145,7 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
             self._set_mask(current, 0, batch[1].device)
             return
         transform = self.transform or self.buffer.transform
-        rows = self.buffer.table.gather(self.buffer.draw(wanted))
-        memory = self._items(rows, len(batch), transform, batch[1].device)
+        memory = self._drawn(wanted, len(batch), transform, batch[1].device)
         strategy.mbatch = [join(a, b) for a, b in zip(batch, memory, strict=True)]
         self._set_mask(current, wanted, batch[1].device)
         self.replayed += wanted
@@ -174,22 +173,25 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
                 stacklevel=2,
             )
 
-    def _items(
+    def _drawn(
         self,
-        rows: dict[str, Any],
+        wanted: int,
         items: int,
         transform: BatchTransform | None,
         device: torch.device,
     ) -> list[Rows]:
         """Memory rows as the items of a minibatch: ``x, y, …, task``."""
         names = item_names(items, self._tasks)
-        missing = [name for name in names if name not in rows]
-        if missing:
+        table = self.buffer.table
+        try:
+            rows = table.gather(self.buffer.draw(wanted), names)
+        except KeyError:
+            missing = sorted(set(names) - set(table.columns))
             raise ValueError(
                 f"the minibatch has {items} items and the memory's rows lack {missing}: "
                 "one memory serves streams of one form (task labels always or never)"
-            )
-        if self.buffer.table.device != device:
+            ) from None
+        if table.device != device:
             rows = {name: rows[name].to(device) for name in names}
         if transform is not None:
             rows["x"] = each(lambda x: x.to(device), transform(rows["x"]))

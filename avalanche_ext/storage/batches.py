@@ -23,6 +23,7 @@ from avalanche_ext.storage.rows import Rows, each, leaves, part, take
 from avalanche_ext.storage.transforms import BatchTransform
 
 _BLOCK_BYTES = 2**18  # gathered and transformed at a time: a block stays in cache
+_SHUFFLE = torch.Generator()  # seeded anew for each order: making one costs as much
 
 
 class ResidentBatch(list[Any]):
@@ -98,9 +99,7 @@ class IndexOrder:
         _draw_seed()  # the seed of workers
         order = None
         if self._shuffle:
-            order = torch.randperm(
-                n, generator=torch.Generator().manual_seed(_draw_seed())
-            )
+            order = torch.randperm(n, generator=_SHUFFLE.manual_seed(_draw_seed()))
         if self._drop_last:
             n -= n % self._batch_size
             order = torch.arange(n) if order is None else order[:n]

@@ -14,7 +14,7 @@ from avalanche_ext.storage.admission import make_admission
 from avalanche_ext.storage.items import check_task_item, has_task_items, item_names
 from avalanche_ext.storage.policy import slots_tensor
 from avalanche_ext.storage.resident import ItemSource, RowSource, row_source
-from avalanche_ext.storage.rows import Rows, check_rows, count, take
+from avalanche_ext.storage.rows import Rows, check_rows, count, index_tensor, take
 from avalanche_ext.storage.sampling import uniform
 from avalanche_ext.storage.seeds import derived_seed
 from avalanche_ext.storage.stored_dataset import stored_dataset
@@ -166,7 +166,7 @@ class MultiStrategyBuffer(ExemplarsBuffer):
         self.table.check(batch, without=_FACTS)
         slots = self._admit(n, y, task)
         if slots:
-            position = torch.tensor(list(slots.values()))
+            position = index_tensor(list(slots.values()))
             rows = {name: take(column, position) for name, column in batch.items()}
             self._store(slots, rows, position, first=self.seen - n)
         return slots
@@ -203,7 +203,7 @@ class MultiStrategyBuffer(ExemplarsBuffer):
         rows["arrival"] = first + 1 + position
         rows["uses"] = torch.zeros(len(position), dtype=torch.int32)
         length = max(len(self.table), max(slots) + 1)
-        self.table.put(torch.tensor(list(slots)), rows, length)
+        self.table.put(index_tensor(list(slots)), rows, length)
 
     @property
     def transform_unknown(self) -> bool:
@@ -397,7 +397,7 @@ class MultiStrategyBuffer(ExemplarsBuffer):
             source.tasks if by_class else None,
         )
         if slots:
-            position = torch.tensor(list(slots.values()))
+            position = index_tensor(list(slots.values()))
             rows = self._read(source, position, raw, tasks)
             self._store(slots, rows, position, first=self.seen - len(source))
             self._tensor_targets = source.tensor_targets

@@ -1,7 +1,7 @@
 """The rows of one leaf data set, read once and kept as columns."""
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -80,10 +80,8 @@ class LeafStore:
             made = [default_collate(column) for column in columns]
         except (RuntimeError, TypeError) as error:
             raise NotResident(f"its rows do not stack to tensors ({error})") from None
-        if not all(
-            isinstance(column, Tensor) or type(column) is dict for column in made
-        ):
-            raise NotResident("its rows hold more than tensors, numbers and dict")
+        if not all(map(_tensors_only, made)):
+            raise NotResident("its rows hold more than tensors, numbers and mappings")
         return made
 
     def _put(self, index: Tensor, rows: list[Rows]) -> None:
@@ -141,6 +139,13 @@ def refuse_random(leaf: Any) -> None:
 def _parts(leaf: Any) -> Sequence[Any]:
     parts = getattr(leaf, "datasets", ())
     return parts if isinstance(parts, (list, tuple)) else ()
+
+
+def _tensors_only(column: Any) -> bool:
+    if isinstance(column, Mapping):
+        names = column.keys()  # a TensorDict itself iterates over rows
+        return all(_tensors_only(column[name]) for name in names)
+    return isinstance(column, Tensor)
 
 
 def _same_steps(one: Steps, other: Steps) -> bool:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from avalanche_ext.storage.leaf import LeafStore, NotResident, Steps, refuse_random
-from avalanche_ext.storage.rows import Rows, take
+from avalanche_ext.storage.rows import Rows, index_tensor, like, take
 from avalanche_ext.storage.transforms import (
     BatchTransform,
     PerSample,
@@ -119,14 +119,14 @@ class RowSource:
         for leaf, index, x, y in _segments(flat, None, group, (), ()):
             store, pipeline = stores.store(leaf, x, y)
             self._segments.append((store, index))
-            pipelines.append((x, pipeline))
+            pipelines.append(pipeline)
         if not pipelines:
             raise NotResident("it is empty")
-        if any(steps != pipelines[0][0] for steps, _ in pipelines):
+        if any(pipeline.batch != pipelines[0].batch for pipeline in pipelines):
             raise NotResident("its parts have different transforms")
-        self.transform: BatchTransform | None = pipelines[0][1].batch
+        self.transform: BatchTransform | None = pipelines[0].batch
         """What makes the model's input of raw ``x`` rows; ``None``: they are it."""
-        self.repeatable = pipelines[0][1].repeatable
+        self.repeatable = pipelines[0].repeatable
         """Whether the transform does the same each time."""
         self._attributes = [
             _attribute_column(attribute)
@@ -260,13 +260,19 @@ def _segments(
 
     :param index: rows of ``flat`` wanted, ascending through its parts.
     """
-    for groups in (flat._transform_groups, flat._frozen_transform_groups):
-        above_x, above_y = _steps(groups, group)
-        x, y = above_x + x, above_y + y
-    own = flat._indices
-    if own is not None:
-        rows = torch.as_tensor(_listed(own))
-        index = rows if index is None else rows[index]
+    while True:
+        for groups in (flat._transform_groups, flat._frozen_transform_groups):
+            above_x, above_y = _steps(groups, group)
+            x, y = above_x + x, above_y + y
+        own = flat._indices
+        if own is not None:
+            rows = index_tensor(_listed(own))
+            index = rows if index is None else rows[index]
+        if len(flat._datasets) != 1 or not isinstance(
+            flat._datasets[0], _FlatDataWithTransform
+        ):
+            break
+        flat = flat._datasets[0]  # a chain, as of a subset of a subset
     found: list[tuple[Any, Tensor | None, Steps, Steps]] = []
     start = 0
     owner = None
@@ -343,6 +349,7 @@ def _stack(columns: Sequence[Rows]) -> Rows:
     try:
         if isinstance(first, Tensor):
             return torch.cat(columns)  # type: ignore[arg-type]
-        return {k: _stack([c[k] for c in columns]) for k in first}  # type: ignore[index]
+        names = list(first.keys())
+        return like(first, {k: _stack([c[k] for c in columns]) for k in names})  # type: ignore[index]
     except RuntimeError as error:
         raise NotResident(f"its parts differ in form ({error})") from None

@@ -5,9 +5,10 @@ sensors). Everything that moves rows goes through these functions, so that both
 forms work everywhere; a plain tensor takes the first branch and pays nothing.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, Union
 
+import numpy as np
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
@@ -64,7 +65,7 @@ def each(function: Callable[[Tensor], Tensor], rows: Rows) -> Rows:
     """The same structure with ``function`` applied to each tensor."""
     if isinstance(rows, Tensor):
         return function(rows)
-    return {name: each(function, value) for name, value in rows.items()}
+    return like(rows, {name: each(function, value) for name, value in rows.items()})
 
 
 def take(rows: Rows, index: Tensor) -> Rows:
@@ -73,7 +74,14 @@ def take(rows: Rows, index: Tensor) -> Rows:
         if index.device != rows.device:
             index = index.to(rows.device)
         return rows.index_select(0, index)
-    return {name: take(value, index) for name, value in rows.items()}
+    return like(rows, {name: take(value, index) for name, value in rows.items()})
+
+
+def index_tensor(positions: Sequence[int] | Tensor) -> Tensor:
+    """Positions as a LongTensor; by way of numpy, which reads a list sooner."""
+    if isinstance(positions, Tensor):
+        return positions
+    return torch.from_numpy(np.array(positions, dtype=np.int64))
 
 
 def part(rows: Rows, start: int, stop: int) -> Rows:

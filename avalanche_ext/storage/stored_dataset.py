@@ -5,6 +5,7 @@ from typing import Any
 from avalanche.benchmarks.utils import (
     AvalancheDataset,
     DataAttribute,
+    TransformGroups,
     make_avalanche_dataset,
 )
 from avalanche.benchmarks.utils.data_attribute import TaskLabels
@@ -12,7 +13,7 @@ from torch.utils.data import Dataset
 
 from avalanche_ext.storage.rows import Rows, each
 from avalanche_ext.storage.table import ExemplarTable
-from avalanche_ext.storage.transforms import BatchTransform
+from avalanche_ext.storage.transforms import BatchTransform, OnOne
 
 
 class _StoredRows(Dataset[Any]):
@@ -28,26 +29,20 @@ class _StoredRows(Dataset[Any]):
         x: Rows,
         y: Any,
         further: list[Rows],
-        transform: BatchTransform | None,
         tensor_targets: bool,
     ) -> None:
-        self.x, self.y, self.further, self.transform = x, y, further, transform
+        self.x, self.y, self.further = x, y, further
         self.tensor_targets = tensor_targets
 
     def __len__(self) -> int:
         return len(self.y)
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
-        x = each(lambda rows: rows[index : index + 1], self.x)
-        if self.transform is not None:
-            x = self.transform(x)
-        y = self.y[index]
-        further = [each(lambda rows: rows[index], column) for column in self.further]
-        return (
-            each(lambda rows: rows[0], x),
-            y if self.tensor_targets else y.item(),
-            *further,
+        x, *further = (
+            each(lambda rows: rows[index], column) for column in (self.x, *self.further)
         )
+        y = self.y[index]
+        return x, y if self.tensor_targets else y.item(), *further
 
 
 def stored_dataset(
@@ -66,5 +61,12 @@ def stored_dataset(
         attributes.append(TaskLabels(rows["task"].tolist()))
     further = [f"item{i}" for i in range(2, len(rows)) if f"item{i}" in rows]
     x, *others = (each(lambda c: c.cpu(), rows[name]) for name in ("x", *further))
-    leaf = _StoredRows(x, y, others, transform, tensor_targets)
-    return make_avalanche_dataset(leaf, data_attributes=attributes)
+    groups = None
+    if transform is not None:
+        one = (OnOne(transform), None)
+        groups = TransformGroups({"train": one, "eval": one})
+    return make_avalanche_dataset(
+        _StoredRows(x, y, others, tensor_targets),
+        data_attributes=attributes,
+        transform_groups=groups,
+    )

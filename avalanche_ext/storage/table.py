@@ -1,6 +1,6 @@
 """A table of exemplars: rows of fixed capacity with any columns."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -130,20 +130,26 @@ class ExemplarTable:
                     "row"
                 )
 
-    def gather(self, index: Tensor) -> dict[str, Column]:
+    def gather(
+        self, index: Tensor, names: Iterable[str] | None = None
+    ) -> dict[str, Column]:
         """Copies of the rows at ``index``, by column.
 
         Column by column, since indexing them as one object costs several times more.
+
+        :param names: the columns wanted; ``None``: all.
+        :raises KeyError: for a column that the table has not.
         """
         if index.device != self.device:
             index = index.to(self.device)
+        columns = self._columns
         return {
             name: (
                 column.index_select(0, index)
-                if isinstance(column, Tensor)
+                if isinstance(column := columns[name], Tensor)
                 else column[index]
             )
-            for name, column in self._columns.items()
+            for name in (columns if names is None else names)
         }
 
     def remove(self, index: Tensor) -> dict[int, int]:

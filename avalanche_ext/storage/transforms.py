@@ -26,7 +26,7 @@ from torch.utils.data import default_collate
 from torchvision import transforms as v1
 from torchvision.transforms import v2
 
-from avalanche_ext.storage.rows import Rows
+from avalanche_ext.storage.rows import Rows, each
 
 BatchTransform = Callable[[Rows], Rows]
 """Makes the model's input of the rows of a batch."""
@@ -79,6 +79,9 @@ def plan(steps: Sequence[Callable[[Any], Any]], sample: Any) -> Pipeline:
     :param sample: a sample as the data set gives it.
     """
     flat = _flat(steps)
+    if len(flat) == 1 and isinstance(flat[0], OnOne):
+        whole = flat[0].transform
+        return Pipeline((), whole, is_deterministic(whole))
     if not all(_repeats(step) for step in flat):
         return Pipeline((), PerSample(tuple(flat), image_mode(sample)), False)
     split = 0
@@ -103,6 +106,16 @@ class Chain:
         for step in self.steps:
             rows = step(rows)
         return rows
+
+
+@dataclass(frozen=True)
+class OnOne:
+    """A transform of batches, on one sample."""
+
+    transform: BatchTransform
+
+    def __call__(self, row: Rows) -> Rows:
+        return each(lambda x: x[0], self.transform(each(lambda x: x[None], row)))
 
 
 @dataclass(frozen=True)

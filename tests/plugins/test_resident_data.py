@@ -1,21 +1,27 @@
 """avalanche_ext/plugins/resident_data.py: the same training, without the loaders."""
 
 import warnings
+from collections import UserDict
 
 import pytest
 import torch
+from avalanche.benchmarks import benchmark_from_datasets
 from avalanche.benchmarks.scenarios.online import split_online_stream
-from avalanche.training.plugins import SupervisedPlugin
+from avalanche.benchmarks.utils import as_classification_dataset
+from avalanche.training.plugins import ReplayPlugin, SupervisedPlugin
 from avalanche.training.supervised import Naive
 from torch import nn
+from torch.utils.data import Dataset
 
 from avalanche_ext import (
     LeanEvaluationPlugin,
+    MultiStrategyBuffer,
     ResidentDataPlugin,
     class_balanced_replay,
     reservoir_replay,
 )
 from avalanche_ext.storage.batches import ResidentLoader
+from avalanche_ext.storage.rows import leaves
 
 
 class Watch(SupervisedPlugin):
@@ -30,17 +36,24 @@ class Watch(SupervisedPlugin):
 
     def before_eval_iteration(self, strategy, **kwargs):
         self.loaders.add(type(strategy.dataloader))
-        self.rows.append(strategy.mb_x.sum().item())
+        self.note(strategy.mb_x)
 
     def before_forward(self, strategy, **kwargs):
-        self.rows.append(strategy.mb_x.sum().item())
+        self.note(strategy.mb_x)
+
+    def note(self, x):
+        self.rows.append(sum(leaf.sum().item() for _, leaf in leaves(x)))
 
 
-def run(benchmark, resident, plugins=(), online=False, epochs=2, **options):
-    torch.manual_seed(3)
-    model = nn.Sequential(
+def mlp():
+    return nn.Sequential(
         nn.Flatten(), nn.Linear(64, 12), nn.ReLU(), nn.Dropout(0.3), nn.Linear(12, 8)
     )
+
+
+def run(benchmark, resident, plugins=(), online=False, epochs=2, model=mlp, **options):
+    torch.manual_seed(3)
+    model = model()
     watch = Watch()
     strategy = Naive(
         model=model,
@@ -94,6 +107,87 @@ def test_replay_of_raw_rows_equals_replay_of_transformed_ones(
     assert resident.buffer.table.column("x").dtype == torch.uint8
     for a, b in zip(one.model.parameters(), other.model.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("tasks", [False, True])
+@pytest.mark.parametrize("scale", [False, True])
+def test_upstreams_replay_of_a_memory_of_ours_is_gathered_too(
+    class_stream, tasks, scale
+):
+    benchmark = class_stream(tasks=tasks, scale=scale)
+    memories = [MultiStrategyBuffer(30, seed=0) for _ in range(2)]
+    plain, resident = (
+        ReplayPlugin(30, 7, 7, storage_policy=memory) for memory in memories
+    )
+    one, seen = run(benchmark, False, [plain])
+    other, there = run(benchmark, True, [resident])
+    assert there.loaders == {ResidentLoader}
+    assert ResidentLoader not in seen.loaders
+    assert seen.rows == there.rows
+    for a, b in zip(one.model.parameters(), other.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+class TwoSensors(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(64, 8), nn.Linear(3, 8)
+
+    def forward(self, x):
+        return self.one(x["image"].flatten(1)) + self.two(x["more"]["numbers"])
+
+
+class Moving(dict):
+    """Avalanche moves inputs by a method of theirs."""
+
+    def to(self, device, **options):
+        return self
+
+
+class Encoding(UserDict):
+    """As tokenizers give them."""
+
+    def to(self, device, **options):
+        return self
+
+
+def sensors(kind, n=40):
+    """Two experiences whose inputs are nested mappings of tensors."""
+
+    class Sensors(Dataset):
+        def __init__(self, seed):
+            generator = torch.Generator().manual_seed(seed)
+            self.image = torch.rand(n, 1, 8, 8, generator=generator)
+            self.numbers = torch.rand(n, 3, generator=generator)
+            self.targets = (torch.arange(n) % 2 + 2 * seed).tolist()
+
+        def __len__(self):
+            return n
+
+        def __getitem__(self, i):
+            more = kind({"numbers": self.numbers[i]})
+            return kind({"image": self.image[i], "more": more}), self.targets[i]
+
+    made = [as_classification_dataset(Sensors(seed)) for seed in range(2)]
+    return benchmark_from_datasets(train=made, test=made)
+
+
+@pytest.mark.parametrize("online", [False, True])
+@pytest.mark.parametrize("kind", [Moving, Encoding])
+def test_nested_inputs_are_gathered_and_replayed(kind, online):
+    weights, memories = [], []
+    for resident in (False, True):
+        replay = reservoir_replay(20, batch_size_mem=5, seed=0)
+        strategy, watch = run(
+            sensors(kind), resident, [replay], online, model=TwoSensors
+        )
+        assert (watch.loaders == {ResidentLoader}) is resident
+        assert replay.replayed
+        weights.append(list(strategy.model.parameters()))
+        memories.append(replay.buffer.table.column("x")["more"]["numbers"])
+    for a, b in zip(*weights, strict=True):
+        assert torch.equal(a, b)
+    assert torch.equal(*memories)
 
 
 def test_nothing_grows_with_the_sub_experiences(class_stream):

@@ -2,7 +2,8 @@
 
 import gc
 import weakref
-from collections import Counter
+from collections import Counter, OrderedDict, UserDict
+from collections.abc import Mapping
 
 import pytest
 import torch
@@ -53,11 +54,15 @@ class Images(Dataset):
 
 
 class Dictionaries(Dataset):
+    def __init__(self, kind=dict):
+        self.kind = kind
+
     def __len__(self):
         return len(PIXELS)
 
     def __getitem__(self, index):
-        return {"pixels": PIXELS[index], "more": {"number": float(index)}}, index % 3
+        more = self.kind({"number": float(index)})
+        return self.kind({"pixels": PIXELS[index], "more": more}), index % 3
 
 
 def as_avalanche(leaf, transform=None, tasks=None, **options):
@@ -101,12 +106,21 @@ DATASETS = {
         transform_groups=TransformGroups({"train": v1.Normalize((0.2,), (0.5,))}),
     ),
     "dictionaries": lambda: as_avalanche(Dictionaries()),
+    "ordered": lambda: as_avalanche(Dictionaries(OrderedDict)),
+    "mappings with methods": lambda: as_avalanche(Dictionaries(UserDict)),
+    "mappings together": lambda: as_avalanche(Dictionaries(UserDict))
+    .subset([8, 1])
+    .concat(as_avalanche(Dictionaries(UserDict)).subset([0, 5, 2])),
 }
 
 
 def equal(one, other):
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(equal(one[k], other[k]) for k in one)
+    if isinstance(one, Mapping):
+        return (
+            type(one) is type(other)
+            and one.keys() == other.keys()
+            and all(equal(one[k], other[k]) for k in one)
+        )
     return one.dtype == other.dtype and torch.equal(one, other)
 
 
@@ -221,7 +235,7 @@ REFUSED = {
         "its inputs are ndarray and its transforms may be random",
     ),
     "ragged": (lambda: as_avalanche(Ragged()), "do not stack to tensors"),
-    "strings": (lambda: as_avalanche(Strings()), "more than tensors, numbers and dict"),
+    "strings": (lambda: as_avalanche(Strings()), "more than tensors, numbers and mapp"),
     "random leaf": (
         lambda: as_avalanche(Images(v1.Compose([v1.RandomCrop(3), v1.ToTensor()]))),
         "may be random: give it to the benchmark",
