@@ -14,12 +14,14 @@ class Case:
     :param summary: one line for people.
     :param unit: of every number in its rows; smaller is better.
     :param rows: its lines, each with its contenders.
+    :param most: rounds at most, where one takes long; ``None`` for no limit.
     """
 
     name: str
     summary: str
     unit: str
     rows: Callable[[Workload], list[Row]]
+    most: int | None = None
 
 
 def _naive_iteration(work: Workload) -> list[Row]:
@@ -44,6 +46,18 @@ def _online_replay(work: Workload) -> list[Row]:
     from experiments.bench import online
 
     return online.rows(work)
+
+
+def _whole_run(work: Workload) -> list[Row]:
+    from experiments.bench import whole_run
+
+    return whole_run.split_rows(work)
+
+
+def _rotated_run(work: Workload) -> list[Row]:
+    from experiments.bench import whole_run
+
+    return whole_run.rotated_rows(work)
 
 
 def _memory_row(work: Workload) -> list[Row]:
@@ -90,6 +104,20 @@ CASES = {
             "a step of an online stream by 10 rows, replaying 10 of a memory of 500",
             "ms per step",
             _online_replay,
+        ),
+        Case(
+            "whole-run",
+            "Split MNIST, one epoch, replaying from a memory of 500, with evaluations",
+            "s per run",
+            _whole_run,
+            most=3,
+        ),
+        Case(
+            "rotated-run",
+            "rotated MNIST, one epoch, replaying from a memory of 500, with evaluations",
+            "s per run",
+            _rotated_run,
+            most=3,
         ),
         Case(
             "memory-row",

@@ -36,7 +36,7 @@ class Bench:
     cases: Annotated[Positional[tuple[str, ...]], arg(metavar="[NAME ...]")] = ()
     """Cases to run: all of them unless named."""
     repeats: int = 9
-    """Rounds, after one that is discarded."""
+    """Rounds, after one that is discarded; three at most where one takes minutes."""
     out: Path = Path("runs/bench.json")
     """The JSON to write, in place of what is there."""
     data_root: Path = Path("data")
@@ -62,7 +62,8 @@ def run_bench(options: Bench, sizes: Sizes | None = None) -> Path:
     with _still():
         print(f"{work.data}; {_processor()}; one thread; medians of {options.repeats}")
         for case in cases:
-            rows, results = _measure(case, work, options.repeats)
+            repeats = min(options.repeats, case.most or options.repeats)
+            rows, results = _measure(case, work, repeats)
             print(f"\n{case_table(case, rows, results)}", flush=True)
             records[case.name] = case_record(case, rows, results)
             failures += _failures(case, results)

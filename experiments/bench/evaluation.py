@@ -5,8 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from avalanche.evaluation.metrics import accuracy_metrics, forgetting_metrics
-from avalanche.training.plugins import EvaluationPlugin
 
 from experiments.bench import loops, strategies
 from experiments.bench.timing import Observe, stopwatch
@@ -32,11 +30,8 @@ def _row(work: Workload, hidden: Sequence[int]) -> Row:
         return _evaluated(strategies.ours, hidden, benchmark, evaluator)
 
     def upstream() -> Observe:
-        evaluator = EvaluationPlugin(
-            accuracy_metrics(experience=True, stream=True),
-            forgetting_metrics(experience=True, stream=True),
-        )
         benchmark = _benchmark(work, work.floats)
+        evaluator = strategies.upstream_metrics()
         return _evaluated(strategies.upstream, hidden, benchmark, evaluator)
 
     return Row(

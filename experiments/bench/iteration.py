@@ -26,10 +26,18 @@ def _row(work: Workload, batch: int, hidden: Sequence[int], replay: bool) -> Row
         f"batch {batch}{f'+{batch}' if replay else ''}, MLP {sizes}",
         {
             "ours": lambda: _trained(
-                work, lambda: strategies.ours(hidden, batch, memory), "images"
+                work, lambda: strategies.ours(hidden, batch, memory), "bytes"
+            ),
+            "ours, loader": lambda: _trained(
+                work,
+                lambda: strategies.ours(hidden, batch, memory, resident=False),
+                "floats",
             ),
             "upstream": lambda: _trained(
                 work, lambda: strategies.upstream(hidden, batch, memory), "floats"
+            ),
+            "upstream, images": lambda: _trained(
+                work, lambda: strategies.upstream(hidden, batch, memory), "images"
             ),
             "bare": lambda: _bare(work, batch, hidden, memory),
         },

@@ -1,8 +1,9 @@
 """The bare loops: what a competent user of PyTorch would write without a framework.
 
-Data are float tensors on the host, batches come by ``index_select`` (several times
-faster than ``x[index]`` for images), memories are tensors that are allocated once.
-Each piece is the fastest of the plain ways to write it that were tried.
+Data are tensors on the host, floats or bytes that are scaled batch by batch; batches
+come by ``index_select`` (several times faster than ``x[index]`` for images), memories
+are tensors that are allocated once. Each piece is the fastest of the plain ways to
+write it that were tried.
 """
 
 import random
@@ -114,7 +115,7 @@ def train(
             old_x, old_y = memory.draw(replay)
             all_x, all_y = torch.cat((now_x, old_x)), torch.cat((now_y, old_y))
         optimizer.zero_grad()
-        criterion(model(all_x), all_y).backward()
+        criterion(model(_floats(all_x)), all_y).backward()
         optimizer.step()
         if memory is not None:
             memory.add(now_x, now_y)
@@ -134,6 +135,10 @@ def evaluate(
     for x, y in parts:
         right = torch.zeros((), dtype=torch.long)
         for some_x, some_y in zip(x.split(size), y.split(size), strict=True):
-            right += (model(some_x).argmax(1) == some_y).sum()
+            right += (model(_floats(some_x)).argmax(1) == some_y).sum()
         accuracies.append(right.item() / len(y))
     return accuracies
+
+
+def _floats(x: Tensor) -> Tensor:
+    return x.div(255) if x.dtype is torch.uint8 else x

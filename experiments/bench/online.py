@@ -11,7 +11,6 @@ from experiments.bench import loops, strategies
 from experiments.bench.strategies import Rows
 from experiments.bench.timing import Observe, stopwatch
 from experiments.bench.workload import Row, Workload
-from experiments.benchmarks import online
 
 HIDDEN = (100, 100)
 SIZE = 10
@@ -21,29 +20,34 @@ DEFAULT_UNTIL = 300
 
 
 def rows(work: Workload) -> list[Row]:
-    """The step around each stage of the stream."""
-    return [_row(work, stage) for stage in work.sizes.stages]
+    """The step around each stage of a stream that hides its boundaries, and around the
+    last one of a stream that shows them."""
+    stages = work.sizes.stages
+    return [
+        *(_row(work, stage, known=False) for stage in stages),
+        _row(work, stages[-1], known=True),
+    ]
 
 
-def _row(work: Workload, stage: int) -> Row:
+def _row(work: Workload, stage: int, known: bool) -> Row:
     memory = work.sizes.memory
+
+    def timed(make: Callable[..., Any], rows: Rows) -> Callable[[], Observe]:
+        return lambda: _strategy(
+            work, stage, lambda: make(HIDDEN, SIZE, memory), rows, known
+        )
+
     contenders: dict[str, Callable[[], Observe]] = {
-        "ours": lambda: _strategy(
-            work, stage, lambda: strategies.ours(HIDDEN, SIZE, memory), "images"
-        ),
-        "upstream": lambda: _strategy(
-            work, stage, lambda: strategies.upstream(HIDDEN, SIZE, memory), "floats"
-        ),
+        "ours": timed(strategies.ours, "bytes"),
+        "upstream": timed(strategies.upstream, "floats"),
+        "upstream, images": timed(strategies.upstream, "images"),
         "bare": lambda: _bare(work, stage),
     }
     if stage <= DEFAULT_UNTIL:
-        contenders["upstream default"] = lambda: _strategy(
-            work,
-            stage,
-            lambda: strategies.upstream_default(HIDDEN, SIZE, memory),
-            "floats",
-        )
+        contenders["upstream default"] = timed(strategies.upstream_default, "floats")
     first = work.sizes.stages[0]
+    if known:
+        return Row(f"{_label(stage)}, boundaries known", contenders)
     return Row(_label(stage), contenders, None if stage == first else _label(first))
 
 
@@ -71,11 +75,11 @@ def _around(work: Workload, stage: int, begin: Callable[[], Any]) -> Observe:
 
 
 def _strategy(
-    work: Workload, stage: int, make: Callable[[], Any], rows: Rows
+    work: Workload, stage: int, make: Callable[[], Any], rows: Rows, known: bool
 ) -> Observe:
     def begin() -> Callable[[int], int]:
         strategy = make()
-        stream = _stream(work, stage, rows)
+        stream = _stream(work, stage, rows, known)
 
         def advance(n: int) -> int:
             strategy.train(itertools.islice(stream, n), eval_streams=[])
@@ -86,12 +90,15 @@ def _strategy(
     return _around(work, stage, begin)
 
 
-def _stream(work: Workload, stage: int, rows: Rows) -> Iterator[Any]:
-    """Sub-experiences, as the runner makes them of uint8 rows, else as upstream."""
+def _stream(work: Workload, stage: int, rows: Rows, known: bool) -> Iterator[Any]:
+    """Sub-experiences as upstream makes them, the same for every contender.
+
+    :param known: whether strategies are told where an experience begins.
+    """
     whole = strategies.experience(work, 0, _length(work, stage), rows)
-    if rows == "floats":
-        return iter(split_online_stream([whole], SIZE, seed=0))
-    return online(whole, SIZE, seed=0)
+    return iter(
+        split_online_stream([whole], SIZE, seed=0, access_task_boundaries=known)
+    )
 
 
 def _label(stage: int) -> str:

@@ -5,19 +5,22 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
+from avalanche.evaluation.metrics import accuracy_metrics, forgetting_metrics
 from avalanche.training.plugins import EvaluationPlugin, ReplayPlugin
 from avalanche.training.storage_policy import ReservoirSamplingBuffer
 from avalanche.training.supervised import Naive
 from torch import Tensor, nn
 
 from avalanche_ext import LeanEvaluationPlugin, ResidentDataPlugin, reservoir_replay
+from experiments.bench.images import image_streams
 from experiments.bench.workload import CLASSES, SHAPE, Workload
 from experiments.benchmarks import build
 from experiments.models import MODELS, Task
 
-Rows = Literal["images", "floats", "raw"]
-"""Images as uint8 with a transform, as the runner has them; floats that need none, the
-fastest way through upstream's loader; uint8 and nothing else, where no model is fed."""
+Rows = Literal["bytes", "floats", "raw", "images"]
+"""``uint8`` tensors with a transform, as the runner has them; floats that need none, the
+fastest way through upstream's loader; ``uint8`` and nothing else, where no model is fed;
+images that are decoded one by one, as upstream's own benchmarks have them."""
 LEARNING_RATE = 0.01
 TASK = Task((1, *SHAPE), CLASSES, 0)
 
@@ -37,6 +40,8 @@ def descent(model: nn.Module) -> torch.optim.Optimizer:
 def experience(work: Workload, start: int, stop: int, rows: Rows) -> Any:
     """Training rows ``start … stop − 1`` as one experience of all classes."""
     arrays = work.part(start, stop, floats=rows == "floats")
+    if rows == "images":
+        return image_streams(arrays, [range(CLASSES)]).train_stream[0]
     if rows == "raw":
         arrays = dataclasses.replace(arrays, maximum=None)
     return build(arrays, [list(range(CLASSES))], "class").train[0]
@@ -50,10 +55,20 @@ def tensors(
     return torch.from_numpy(arrays.x_train), torch.from_numpy(arrays.y_train)
 
 
-def ours(hidden: Sequence[int], batch: int, memory: int = 0, **more: Any) -> Naive:
-    """Naive training with resident data, lean evaluation and, if ``memory``, replay."""
+def ours(
+    hidden: Sequence[int],
+    batch: int,
+    memory: int = 0,
+    *,
+    resident: bool = True,
+    **more: Any,
+) -> Naive:
+    """Naive training with lean evaluation and, if ``memory``, replay.
+
+    :param resident: whether data are resident, or come through Avalanche's loader.
+    """
     model = network(hidden)
-    plugins: list[Any] = [ResidentDataPlugin()]
+    plugins: list[Any] = [ResidentDataPlugin()] if resident else []
     if memory:
         plugins.append(reservoir_replay(memory, batch_size_mem=batch, seed=0))
     return Naive(
@@ -72,6 +87,14 @@ def upstream(hidden: Sequence[int], batch: int, memory: int = 0, **more: Any) ->
 def upstream_default(hidden: Sequence[int], batch: int, memory: int) -> Naive:
     """Naive training with upstream's replay as it comes, balanced by experience."""
     return _upstream(hidden, batch, memory, None)
+
+
+def upstream_metrics() -> EvaluationPlugin:
+    """What upstream's users measure: accuracy and forgetting."""
+    return EvaluationPlugin(
+        accuracy_metrics(experience=True, stream=True),
+        forgetting_metrics(experience=True, stream=True),
+    )
 
 
 def _upstream(

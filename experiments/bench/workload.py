@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from experiments.bench.timing import Observe
-from experiments.data import Arrays, from_arrays, read_arrays
+from experiments.data import Arrays, from_arrays
+from experiments.sources import read_arrays
 
 DIGITS = "split-mnist"
 FILES = (f"{DIGITS}.npz", "mnist.npz", "MNIST/raw")
@@ -28,6 +29,8 @@ class Sizes:
     :param stored: rows of the memory whose bytes are counted.
     :param offered: batches of ten offered in a round of ``insertion``.
     :param drawn: draws in a round of ``draw``.
+    :param run: rows of a whole run, of each task where there are rotations.
+    :param rotations: tasks of a run of rotated images.
     """
 
     train: int = 6_000
@@ -39,6 +42,8 @@ class Sizes:
     stored: int = 5_000
     offered: int = 20
     drawn: int = 200
+    run: int = 60_000
+    rotations: int = 20
 
 
 @dataclass(frozen=True)

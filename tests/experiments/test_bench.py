@@ -28,6 +28,8 @@ TINY = Sizes(
     stored=50,
     offered=2,
     drawn=3,
+    run=150,
+    rotations=2,
 )
 
 
@@ -151,7 +153,12 @@ class TestBareLoops:
 
 
 @pytest.mark.parametrize(
-    ("make", "rows"), [(strategies.ours, "images"), (strategies.upstream, "floats")]
+    ("make", "rows"),
+    [
+        (strategies.ours, "bytes"),
+        (strategies.upstream, "floats"),
+        (strategies.upstream, "images"),
+    ],
 )
 def test_contenders_replay_as_many_rows_in_as_many_iterations(tiny, make, rows):
     seen = []
@@ -210,6 +217,7 @@ def test_every_case_runs(tmp_path, capsys):
     assert set(rows["ratios"]) == {
         "ours / bare",
         "upstream / ours",
+        "upstream, images / ours",
         "upstream default / ours",
     }
     assert "ours / sub-experience 4" in rows["growth"]
