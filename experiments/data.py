@@ -3,18 +3,15 @@
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from experiments.errors import UserError, unknown
+from experiments.errors import UserError
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 SAVE = "numpy.savez(PATH, x_train=…, y_train=…, x_test=…, y_test=…)"
-DIGITS_SPLIT_SEED = 0
 CHANNELS = (1, 3, 4)
 
 
@@ -44,41 +41,8 @@ class Arrays:
         for key in KEYS:
             array = np.ascontiguousarray(getattr(self, key))
             state.update(f"{key} {array.dtype} {array.shape} ".encode())
-            state.update(array.tobytes())
+            state.update(memoryview(array).cast("B"))
         return state.hexdigest()
-
-
-class Source(NamedTuple):
-    """A named data set."""
-
-    read: Callable[[Path, bool], Arrays]
-    summary: str
-    epochs: int
-    """Passes over a batch experience unless the user says otherwise."""
-
-
-def read_arrays(benchmark: str, data_root: Path, download: bool = False) -> Arrays:
-    """The arrays of a benchmark: a named one, or a user's ``DATA_ROOT/NAME.npz``.
-
-    :param download: whether a public data set may be fetched into ``data_root``.
-    :raises UserError: for an unknown name, a missing data set or malformed arrays.
-    """
-    if benchmark in SOURCES:
-        return SOURCES[benchmark].read(data_root, download)
-    path = data_root / f"{benchmark}.npz"
-    if Path(benchmark).name != benchmark or not path.is_file():
-        raise unknown(
-            "benchmark",
-            benchmark,
-            SOURCES,
-            f", or put your own arrays ({', '.join(KEYS)}) at {path}",
-        )
-    return read_npz(path)
-
-
-def default_epochs(benchmark: str) -> int:
-    """Passes over a batch experience where the user gives none."""
-    return SOURCES[benchmark].epochs if benchmark in SOURCES else 1
 
 
 def class_groups(arrays: Arrays, experiences: int, benchmark: str) -> list[list[int]]:
@@ -101,7 +65,8 @@ def read_npz(path: Path) -> Arrays:
     """Arrays of an ``.npz`` with the keys of Keras' ``mnist.npz``.
 
     Images are uint8, ``(n, h, w)``, ``(n, h, w, channels)`` or ``(n, channels, h, w)``;
-    anything else is floating, ``(n, …)``, and is used as it is. Labels are integers.
+    anything else is floating, ``(n, …)``, and is used as it is. Labels are integers,
+    ``(n,)`` or ``(n, 1)``.
 
     :raises UserError: for missing keys, wrong types, shapes or lengths.
     """
@@ -140,6 +105,7 @@ def from_arrays(
 
     :raises UserError: naming ``source``, the array, what it is and what it should be.
     """
+    y_train, y_test = _one_column(y_train), _one_column(y_test)
     for part, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
         _check_pair(source, part, x, y)
     if x_train.dtype != x_test.dtype or x_train.shape[1:] != x_test.shape[1:]:
@@ -148,6 +114,10 @@ def from_arrays(
             f"of x_test {x_test.dtype} {x_test.shape[1:]}; make them the same"
         )
     classes = np.unique(y_train)
+    if len(classes) < 2:
+        raise UserError(
+            f"{source}: y_train holds the class {classes[0]} alone; give two or more"
+        )
     tested = np.unique(y_test)
     if not np.array_equal(classes, tested):
         odd = np.setxor1d(classes, tested).tolist()
@@ -164,6 +134,11 @@ def from_arrays(
         maximum if x_train.dtype == np.uint8 else None,
         source,
     )
+
+
+def _one_column(y: np.ndarray) -> np.ndarray:
+    """Labels of shape ``(n, 1)``, as Keras has them for CIFAR, as ``(n,)``."""
+    return y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
 
 
 def _check_pair(source: str, part: str, x: np.ndarray, y: np.ndarray) -> None:
@@ -218,59 +193,3 @@ def _inputs(x: np.ndarray) -> np.ndarray:
     elif x.ndim == 4 and _channel_axis(x.shape) == 3:
         x = x.transpose(0, 3, 1, 2)
     return np.ascontiguousarray(x)
-
-
-def _digits(data_root: Path, download: bool) -> Arrays:
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    digits = load_digits()
-    x, y = digits.images.astype(np.uint8), digits.target
-    # The split is part of the benchmark: its seed is not the run's.
-    train, test = train_test_split(
-        np.arange(len(y)), test_size=0.25, stratify=y, random_state=DIGITS_SPLIT_SEED
-    )
-    train.sort()
-    test.sort()
-    return from_arrays(
-        x[train], y[train], x[test], y[test], "scikit-learn's digits", maximum=16
-    )
-
-
-def _mnist(data_root: Path, download: bool) -> Arrays:
-    files = [data_root / "split-mnist.npz", data_root / "mnist.npz"]
-    for path in files:
-        if path.is_file():
-            return read_npz(path)
-
-    from torchvision.datasets import MNIST
-
-    try:
-        train, test = (
-            MNIST(str(data_root), train=part, download=download)
-            for part in (True, False)
-        )
-    except (RuntimeError, OSError) as error:
-        raise UserError(
-            f"no data for 'split-mnist' ({'download failed: ' if download else ''}"
-            f"{str(error).splitlines()[0]}): looked for {files[0]}, {files[1]} and "
-            f"{data_root / 'MNIST' / 'raw'}; name their folder by --data-root DIR, or "
-            "add --download to fetch it there"
-        ) from error
-    return from_arrays(
-        train.data.numpy(),
-        train.targets.numpy(),
-        test.data.numpy(),
-        test.targets.numpy(),
-        str(data_root / "MNIST"),
-    )
-
-
-SOURCES: dict[str, Source] = {
-    "split-digits": Source(
-        _digits, "8x8 handwritten digits that ship with scikit-learn; no download", 20
-    ),
-    "split-mnist": Source(
-        _mnist, "MNIST from split-mnist.npz, mnist.npz or torchvision's files", 1
-    ),
-}

@@ -4,8 +4,11 @@ from collections.abc import Mapping
 
 from experiments import methods, models
 from experiments.bench.cases import CASES
-from experiments.data import KEYS, SOURCES
+from experiments.data import KEYS
 from experiments.options import SCENARIOS
+from experiments.sources import SOURCES
+from experiments.table import reading
+from experiments.table.show import cells
 
 
 def listing() -> str:
@@ -17,6 +20,7 @@ def listing() -> str:
             _section("Benchmarks", benchmarks),
             _section("Scenarios (--scenario)", SCENARIOS),
             _section("Methods (--set name=value)", _methods()),
+            _section("Published tables (table NAME)", _tables()),
             _section("Bench cases", {n: case.summary for n, case in CASES.items()}),
             _section("Models (--model)", {n: models.summary(n) for n in models.MODELS}),
         ]
@@ -32,6 +36,13 @@ def _methods() -> dict[str, str]:
         )
         lines[name] = methods.summary(name) + (f" [{own}]" if own else "")
     return lines
+
+
+def _tables() -> dict[str, str]:
+    return {
+        table.name: f"{table.title} ({cells(table)})"
+        for table in map(reading.read, reading.names())
+    }
 
 
 def _section(title: str, lines: Mapping[str, str]) -> str:

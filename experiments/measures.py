@@ -1,6 +1,7 @@
 """What is measured in a run, as metrics of Avalanche and as fields of a result."""
 
 from collections import Counter
+from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
@@ -13,6 +14,7 @@ from avalanche_ext.metrics import (
     task_masked_accuracy_metrics,
 )
 from avalanche_ext.plugins import LeanEvaluationPlugin
+from experiments import loggers as logging
 from experiments.benchmarks import Benchmark
 
 
@@ -20,9 +22,12 @@ class Measures:
     """The evaluator of a strategy, and what it has found.
 
     :param memory: the rehearsal memory, if the method has one.
+    :param loggers: of Avalanche; they are given more than the result holds.
     """
 
-    def __init__(self, benchmark: Benchmark, memory: Any = None) -> None:
+    def __init__(
+        self, benchmark: Benchmark, memory: Any = None, loggers: Sequence[Any] = ()
+    ) -> None:
         self._record = record = EvaluationRecord(stream="test")
         self._memory = None
         if memory is not None:
@@ -33,6 +38,8 @@ class Measures:
             forgetting_metrics(record=record),
             backward_transfer_metrics(record=record),
             [] if self._memory is None else [self._memory],
+            logging.metrics(record) if loggers else [],
+            loggers=loggers,
         )
 
     def result(self) -> dict[str, Any]:

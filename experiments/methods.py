@@ -9,8 +9,13 @@ from experiments.errors import UserError, unknown
 from experiments.recipe import Recipe
 from experiments.upstream import UPSTREAM
 
-Feed = Literal["first_epoch", "every_epoch"]
-"""When the rows of a minibatch are offered to a memory."""
+Feed = Literal["first_epoch", "every_epoch", "experience"]
+"""When rows are offered to a memory: with each minibatch of the first or of every epoch,
+or all rows of an experience at its end."""
+
+LossWeights = Literal["mean", "by_experience"]
+"""How the losses of current and replayed rows are summed: the mean over all rows, or the
+mean of each, weighted 1/k and 1 − 1/k in experience k."""
 
 
 def naive(*, seed: int) -> Recipe:
@@ -34,13 +39,18 @@ def reservoir_replay(
     mem_size: int = 200,
     batch_size_mem: int = 10,
     feed: Feed = "first_epoch",
+    loss_weights: LossWeights = "mean",
 ) -> Recipe:
     """Replay of a uniform sample of everything seen so far (algorithm R)."""
     from avalanche_ext import plugins
 
     return _replay(
         plugins.reservoir_replay(
-            mem_size, batch_size_mem=batch_size_mem, seed=seed, feed=feed
+            mem_size,
+            batch_size_mem=batch_size_mem,
+            seed=seed,
+            feed=feed,
+            loss_weights=_WEIGHTS[loss_weights],
         )
     )
 
@@ -48,17 +58,29 @@ def reservoir_replay(
 def er_ring(
     *,
     seed: int,
-    mem_size: int = 200,
+    mem_size: int | None = 200,
+    per_class: int | None = None,
     batch_size_mem: int = 10,
     feed: Feed = "first_epoch",
+    loss_weights: LossWeights = "mean",
 ) -> Recipe:
-    """Replay of the most recent samples of each class, in equal shares."""
+    """Replay of the most recent samples of each class, per_class or equal shares."""
     from avalanche_ext import plugins
 
-    return _replay(
-        plugins.er_ring(mem_size, batch_size_mem=batch_size_mem, seed=seed, feed=feed),
+    recipe = _replay(
+        plugins.er_ring(
+            mem_size,
+            per_class=per_class,
+            batch_size_mem=batch_size_mem,
+            seed=seed,
+            feed=feed,
+            loss_weights=_WEIGHTS[loss_weights],
+        ),
         row_per_class=True,
     )
+    # Data sets are in the order of their writers, and the last rows all there is kept.
+    recipe.shuffled = feed == "experience"
+    return recipe
 
 
 def class_balanced_replay(
@@ -67,13 +89,18 @@ def class_balanced_replay(
     mem_size: int = 200,
     batch_size_mem: int = 10,
     feed: Feed = "first_epoch",
+    loss_weights: LossWeights = "mean",
 ) -> Recipe:
     """Replay of a uniform sample of each class, as balanced as the stream allows."""
     from avalanche_ext import plugins
 
     return _replay(
         plugins.class_balanced_replay(
-            mem_size, batch_size_mem=batch_size_mem, seed=seed, feed=feed
+            mem_size,
+            batch_size_mem=batch_size_mem,
+            seed=seed,
+            feed=feed,
+            loss_weights=_WEIGHTS[loss_weights],
         ),
         row_per_class=True,
     )
@@ -138,6 +165,14 @@ def build(method: str, options: dict[str, Any], seed: int) -> Recipe:
     except ValueError as error:
         line = " ".join(str(error).split())
         raise UserError(f"{method}: {line}; see --set name=value") from error
+
+
+def _by_experience(k: int) -> tuple[float, float]:
+    """van de Ven et al., Three types of incremental learning, 2022."""
+    return 1 / k, 1 - 1 / k
+
+
+_WEIGHTS = {"mean": None, "by_experience": _by_experience}
 
 
 def _replay(plugin: Any, row_per_class: bool = False) -> Recipe:

@@ -6,18 +6,19 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from experiments.data import default_epochs
 from experiments.errors import UserError, unknown
 from experiments.loggers import LOGGERS
 from experiments.loggers import check as check_loggers
 from experiments.methods import METHODS
-from experiments.models import INITS, MODELS
+from experiments.models import HIDDEN, INITS, MODELS, default_init
+from experiments.sources import source
 
 SCENARIOS = {
     "class": "one head over all classes; which task a sample is of is unknown",
     "domain": "labels from zero in each experience, one head, no task labels",
     "task": "labels from zero in each experience, a head for each, task labels given",
 }
+HEADS = ("all", "seen")
 OPTIMIZERS = ("sgd", "adam")
 DEVICES = ("auto", "cpu", "cuda")
 PROGRESS = ("auto", "on", "off")
@@ -26,6 +27,7 @@ COUNTS = (
     "stream_size",
     "seeds",
     "epochs",
+    "iterations",
     "batch_size",
     "eval_batch_size",
     "threads",
@@ -70,14 +72,28 @@ class Run:
     """
 
     benchmark: Annotated[Positional[str], arg(metavar="BENCHMARK")]
-    """split-digits, split-mnist, or NAME for your own arrays in DATA_ROOT/NAME.npz
-    (x_train, y_train, x_test, y_test). See the command list."""
+    """A name of the command list, or NAME for your own arrays in DATA_ROOT/NAME.npz
+    (x_train, y_train, x_test, y_test)."""
     method: Annotated[Positional[str], arg(metavar="METHOD")]
     """How to learn: see the command list."""
     scenario: Annotated[str, _one_of(SCENARIOS)] = "class"
     """What the learner is told: class-, domain- or task-incremental."""
-    experiences: int = 5
-    """Number of experiences; must divide the number of classes."""
+    task_labels: bool = False
+    """Rows carry the number of their experience where there is one head, too: memories
+    by class keep (experience, class). The model is not told."""
+    head: Annotated[str, _one_of(HEADS)] = "all"
+    """Class scenario: outputs of all classes from the start, or of those seen so far."""
+    experiences: Annotated[int | None, _number("INT")] = None
+    """Number of experiences (none: 20 of permuted-mnist and rotated-mnist, 10 of
+    split-cifar100, 5 otherwise); where classes are split, it must divide their number."""
+    samples: tuple[int, ...] = ()
+    """Training rows of each experience, drawn by the seed: one number for all, or one
+    for each; all rows by default."""
+    label_noise: float = 0.0
+    """Share of training labels replaced by another class of the same experience."""
+    validation: float = 0.0
+    """Share of the training rows of each class that is evaluated in place of the test
+    rows, and not trained on."""
     stream_size: Annotated[int | None, _number("INT")] = None
     """Online: training data arrive in sub-experiences of this many rows."""
     seeds: int = 3
@@ -86,18 +102,26 @@ class Run:
     """The seeds are FIRST_SEED, FIRST_SEED + 1, …"""
     epochs: Annotated[int | None, _number("INT")] = None
     """Passes over each experience (none: 20 for split-digits, 1 otherwise and online)."""
+    iterations: Annotated[int | None, _number("INT")] = None
+    """Training iterations of each experience, instead of epochs: epochs repeat and the
+    last is cut. Joint training takes as many as all experiences together."""
     batch_size: int = 10
     """Rows of the current experience in a training batch."""
     eval_batch_size: int = 256
     """Rows in an evaluation batch."""
     model: Annotated[str, _one_of(MODELS)] = "mlp"
     """The network."""
-    hidden: tuple[int, ...] = (100, 100)
-    """Widths of its hidden layers."""
-    init: Annotated[str, _one_of(INITS)] = "xavier"
-    """Xavier-uniform weights with zero biases, or PyTorch's own."""
+    hidden: Annotated[tuple[int, ...] | None, _number("[INT [INT ...]]")] = None
+    """Widths of its fully connected hidden layers (none: 100 100 for mlp, 100 for cnn;
+    resnet18 has none)."""
+    init: Annotated[str | None, _one_of(INITS)] = None
+    """Weights of its linear layers: Xavier-uniform with zero biases, the same with an
+    output layer of zeros, or PyTorch's own as everything else (none: xavier for mlp,
+    default otherwise)."""
     optimizer: Annotated[str, _one_of(OPTIMIZERS)] = "sgd"
     """The optimizer, the same over all experiences."""
+    reset_optimizer: bool = False
+    """Empty the optimizer's state (momentum, moments) before each experience."""
     lr: float = 0.1
     """Learning rate."""
     momentum: float = 0.0
@@ -129,7 +153,24 @@ class Run:
         """The number of epochs with its default filled in."""
         if self.epochs is not None:
             return self.epochs
-        return default_epochs(self.benchmark) if self.stream_size is None else 1
+        return source(self.benchmark).epochs if self.stream_size is None else 1
+
+    @property
+    def parts(self) -> int:
+        """The number of experiences with its default filled in."""
+        if self.experiences is not None:
+            return self.experiences
+        return source(self.benchmark).experiences
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The widths of hidden layers with their default filled in."""
+        return HIDDEN[self.model] if self.hidden is None else self.hidden
+
+    @property
+    def weights(self) -> str:
+        """The initial weights with their default filled in."""
+        return default_init(self.model) if self.init is None else self.init
 
     @property
     def in_memory(self) -> bool:
@@ -150,21 +191,28 @@ class Run:
             ("method", METHODS),
             ("scenario", SCENARIOS),
             ("model", MODELS),
-            ("init", INITS),
+            ("init", (None, *INITS)),
+            ("head", HEADS),
             ("optimizer", OPTIMIZERS),
             ("device", DEVICES),
             ("progress", PROGRESS),
         ):
             if getattr(self, kind) not in allowed:
-                raise unknown(kind, getattr(self, kind), allowed)
+                raise unknown(kind, getattr(self, kind), filter(None, allowed))
         check_loggers(self.loggers)
         for name in COUNTS:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise _refused(name, value, "1 or more")
-        if any(width < 1 for width in self.hidden):
-            widths = " ".join(map(str, self.hidden))
-            raise _refused("hidden", widths, "widths of 1 or more")
+        for name in ("hidden", "samples"):
+            values = getattr(self, name) or ()
+            if any(value < 1 for value in values):
+                told = " ".join(map(str, values))
+                kind = "widths" if name == "hidden" else "numbers"
+                raise _refused(name, told, f"{kind} of 1 or more")
+        for name in ("label_noise", "validation"):
+            if not 0 <= getattr(self, name) < 1:
+                raise _refused(name, getattr(self, name), "0 or more and below 1")
         if self.first_seed < 0:
             raise _refused("first_seed", self.first_seed, "0 or more")
         if not 0 < self.lr < float("inf"):
@@ -175,6 +223,30 @@ class Run:
             raise UserError(
                 f"--momentum {self.momentum} belongs to sgd: leave it out, or use "
                 "--optimizer sgd"
+            )
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Refuse options that contradict each other."""
+        if self.iterations is not None:
+            for name in ("epochs", "stream_size"):
+                if getattr(self, name) is not None:
+                    other = f"--{name.replace('_', '-')} {getattr(self, name)}"
+                    raise UserError(
+                        f"--iterations {self.iterations} and {other} both say how long "
+                        "to train: leave one out"
+                    )
+        if self.head == "seen" and self.scenario != "class":
+            raise UserError(
+                f"--head seen with --scenario {self.scenario}: all outputs are of "
+                "classes seen from the first experience on; leave it out, or use "
+                "--scenario class"
+            )
+        if self.hidden and not HIDDEN[self.model]:
+            widths = " ".join(map(str, self.hidden))
+            raise UserError(
+                f"--hidden {widths}: {self.model} has no layers of that kind; leave it "
+                "out, or use --model mlp or cnn"
             )
 
 

@@ -9,6 +9,8 @@ from tqdm import tqdm
 from experiments.errors import UserError
 
 EVERY = 50
+LARGEST = 1e18
+"""Of evaluation losses: squares of larger numbers are inf."""
 
 
 class ProgressPlugin(SupervisedPlugin):
@@ -27,6 +29,7 @@ class ProgressPlugin(SupervisedPlugin):
         self.iterations = 0
         self._in_experience = 0
         self._experience = 0
+        self._evaluated: Any = 0.0
         self._bar = tqdm(
             total=total,
             desc=title,
@@ -61,14 +64,33 @@ class ProgressPlugin(SupervisedPlugin):
         if strategy.device.type != "cpu" and strategy.mbatch is not None:
             self._guard(strategy)
 
+    def before_eval(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        self._evaluated = 0.0
+
+    def after_eval_iteration(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        self._evaluated = self._evaluated + strategy.loss.abs()
+
+    def after_eval(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """The last update of a training is followed by no other loss."""
+        loss = float(self._evaluated)
+        if not loss < LARGEST:
+            when = f"in the evaluation after experience {self._experience}"
+            self._refuse(strategy, loss, when)
+
     def _guard(self, strategy: Any) -> None:
         loss = strategy.loss.item()
-        if math.isfinite(loss):
-            return
+        if not math.isfinite(loss):
+            when = "in" if strategy.device.type == "cpu" else "by"
+            self._refuse(
+                strategy,
+                loss,
+                f"{when} iteration {self._in_experience} of experience "
+                f"{self._experience}",
+            )
+
+    def _refuse(self, strategy: Any, loss: float, when: str) -> None:
         rate = strategy.optimizer.param_groups[0]["lr"]
-        when = "in" if strategy.device.type == "cpu" else "by"
         raise UserError(
-            f"the loss is {loss} {when} iteration {self._in_experience} of experience "
-            f"{self._experience}, with learning rate {rate:g}: try --lr {rate / 10:g}, "
-            "and look at the scale of the inputs"
+            f"the loss is {loss:g} {when}, with learning rate {rate:g}: try --lr "
+            f"{rate / 10:g}, and look at the scale of the inputs"
         )

@@ -23,6 +23,8 @@ class Recipe:
     :param data: what each experience trains on.
     :param memory: the rehearsal memory, whose composition is reported.
     :param row_per_class: whether the memory needs a row of each class.
+    :param shuffled: whether it matters to the method in which order an experience has
+        its rows, so that they come in one drawn by the seed.
     :param strategy: builds the strategy from the keyword arguments that Avalanche's
         templates have in common; None for plain training.
     :param prepare: called once with the command line's options and the benchmark;
@@ -34,5 +36,6 @@ class Recipe:
     data: Data = "own"
     memory: Any = None
     row_per_class: bool = False
+    shuffled: bool = False
     strategy: Callable[..., Any] | None = None
     prepare: Callable[[Run, Benchmark], Benchmark] | None = None

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from experiments import store
-from experiments.data import Arrays, class_groups, read_arrays
+from experiments.data import Arrays
 from experiments.errors import UserError
 from experiments.job import Job
 from experiments.methods import method_options
+from experiments.models import check_inputs
 from experiments.options import Run
+from experiments.rows import check_portions, hold_out
+from experiments.sources import experience_groups, read_arrays
 from experiments.summary import summary_table
 
 
@@ -38,13 +41,7 @@ def run(options: Run, command: str) -> None:
         result = train_seed(job, seed)
         if options.overwrite:
             store.drop_others(directory, config)
-        try:
-            store.write_seed(directory, seed, config, result)
-        except OSError as error:
-            raise UserError(
-                f"cannot write {store.seed_directory(directory, seed)} ({error}): name "
-                "another folder by --out DIR"
-            ) from error
+        write_seed(directory, seed, config, result)
         results[seed] = result
 
     print(_title(job))
@@ -63,7 +60,8 @@ def prepare(options: Run, arrays: Arrays | None = None) -> Job:
     chosen = method_options(options.method, options.set)
     if arrays is None:
         arrays = read_arrays(options.benchmark, options.data_root, options.download)
-    groups = class_groups(arrays, options.experiences, options.benchmark)
+    groups = experience_groups(arrays, options.parts, options.benchmark)
+    _check_data(options, arrays, groups)
     # From here on imports take seconds: torch, then Avalanche.
     return Job(options, chosen, arrays, groups, _device(options.device))
 
@@ -77,6 +75,22 @@ def configuration(job: Job, command: str) -> dict[str, Any]:
         job.method_options,
         {"source": arrays.source, "sha256": arrays.digest()},
     )
+
+
+def write_seed(
+    directory: Path, seed: int, config: dict[str, Any], result: dict[str, Any]
+) -> None:
+    """Keep the result of a seed.
+
+    :raises UserError: where it cannot be written.
+    """
+    try:
+        store.write_seed(directory, seed, config, result)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {store.seed_directory(directory, seed)} ({error}): name "
+            "another folder by --out DIR"
+        ) from error
 
 
 def write_page(runs: Sequence[Path], output: Path) -> Path:
@@ -98,6 +112,21 @@ def run_directory(options: Run) -> Path:
     online = "-online" if options.stream_size is not None else ""
     name = f"{options.benchmark}-{options.method}-{options.scenario}{online}"
     return options.out / name
+
+
+def _check_data(options: Run, arrays: Arrays, groups: list[list[int]]) -> None:
+    """Refuse what these data cannot give, before seconds of imports."""
+    if options.scenario != "class" and len(groups[0]) < 2:
+        total = len(arrays.classes)
+        ways = [str(n) for n in range(1, total) if total % n == 0]
+        raise UserError(
+            f"--scenario {options.scenario} with --experiences {len(groups)} leaves one "
+            "class an experience, so one output, which is always right: use "
+            f"--experiences {', '.join(ways)}, or --scenario class"
+        )
+    check_inputs(options.model, arrays.x_train.shape[1:])
+    kept = hold_out(arrays, options.validation, options.first_seed)
+    check_portions(kept.y_train, groups, options.samples, options.label_noise)
 
 
 def check_writable(directory: Path) -> None:
@@ -125,9 +154,12 @@ def resolved(options: Run, device: str) -> dict[str, Any]:
     used = dataclasses.asdict(options)
     del used["set"]
     used.update(
-        epochs=options.passes,
-        resident=options.in_memory,
+        experiences=options.parts,
+        epochs=None if options.iterations else options.passes,
+        hidden=options.widths,
+        init=options.weights,
         device=device,
+        resident=options.in_memory,
     )
     return {
         name: (
@@ -142,10 +174,13 @@ def resolved(options: Run, device: str) -> dict[str, Any]:
 def _title(job: Job) -> str:
     options = job.options
     stream = f"online by {options.stream_size}, " if options.stream_size else ""
+    length = f"{options.passes} epoch{'s' * (options.passes > 1)}"
+    if options.iterations is not None:
+        length = f"{options.iterations} iterations"
     own = "".join(f", {name} {value}" for name, value in job.method_options.items())
     experiences = len(job.groups)
     return (
         f"{options.benchmark}, {options.scenario}-incremental, {experiences} "
-        f"experience{'s' * (experiences > 1)}, {stream}{options.passes} "
-        f"epoch{'s' * (options.passes > 1)}: {options.method}{own}"
+        f"experience{'s' * (experiences > 1)}, {stream}{length}: "
+        f"{options.method}{own}"
     )

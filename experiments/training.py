@@ -13,7 +13,7 @@ from avalanche.training.supervised import Naive
 from torch.utils.data import DataLoader
 
 from avalanche_ext.plugins import ResidentDataPlugin
-from experiments import benchmarks, store
+from experiments import benchmarks, iterations, store
 from experiments.benchmarks import Benchmark
 from experiments.errors import UserError
 from experiments.job import Job
@@ -24,6 +24,8 @@ from experiments.models import MODELS
 from experiments.options import Run
 from experiments.progress import ProgressPlugin
 from experiments.recipe import Recipe
+from experiments.rows import hold_out
+from experiments.sources import source
 from experiments.upstream_limits import quiet
 
 FORMAT = 1
@@ -58,17 +60,22 @@ def train_seed(job: Job, seed: int) -> dict[str, Any]:
     """
     options = job.options
     recipe = build(options.method, job.method_options, seed)
-    benchmark = benchmarks.build(job.arrays, job.groups, options.scenario, recipe.data)
+    benchmark = _benchmark(job, recipe, seed)
     if recipe.prepare is not None:
         benchmark = recipe.prepare(options, benchmark)
     _check_memory(options, recipe, benchmark)
+    _check_loss_weights(job, benchmark)
     progress = ProgressPlugin(
-        _iterations(options, benchmark), f"seed {seed}", options.progress
+        iterations.expected(options, benchmark), f"seed {seed}", options.progress
     )
     with _loggers(job, seed) as loggers, _threads(options.threads):
         RNGManager.set_random_seeds(seed)  # torch, CUDA, numpy and random
-        model = MODELS[options.model](benchmark.task, options.hidden, options.init)
-        resident = [ResidentDataPlugin()] if options.in_memory else []
+        task = benchmark.task._replace(seen=options.head == "seen")
+        model = MODELS[options.model](task, options.widths, options.weights)
+        more: list[Any] = [ResidentDataPlugin()] if options.in_memory else []
+        limit = iterations.limit(options, benchmark)
+        if limit is not None:
+            more.append(iterations.IterationLimit(limit))
         measures = Measures(benchmark, recipe.memory, loggers)
         strategy = (recipe.strategy or Trainer)(
             model=model,
@@ -78,7 +85,7 @@ def train_seed(job: Job, seed: int) -> dict[str, Any]:
             train_epochs=options.passes,
             eval_mb_size=options.eval_batch_size,
             device=torch.device(job.device),
-            plugins=[*recipe.plugins, *resident, progress],
+            plugins=[*recipe.plugins, *more, progress],
             evaluator=measures.evaluator,
         )
         try:
@@ -100,6 +107,22 @@ def train_seed(job: Job, seed: int) -> dict[str, Any]:
     }
 
 
+def _benchmark(job: Job, recipe: Recipe, seed: int) -> Benchmark:
+    options = job.options
+    return benchmarks.build(
+        hold_out(job.arrays, options.validation, seed),
+        job.groups,
+        options.scenario,
+        recipe.data,
+        pixels=source(options.benchmark).pixels,
+        samples=options.samples,
+        label_noise=options.label_noise,
+        task_labels=options.task_labels,
+        shuffled=recipe.shuffled,
+        seed=seed,
+    )
+
+
 def _train(
     strategy: Any, benchmark: Benchmark, options: Run, progress: ProgressPlugin
 ) -> dict[str, float]:
@@ -114,6 +137,8 @@ def _train(
         if options.stream_size is not None:
             order = int(torch.randint(2**31, ()))
             data = benchmarks.online(experience, options.stream_size, order)
+        if options.reset_optimizer:
+            strategy.optimizer.state.clear()
         strategy.train(data, eval_streams=[])
         _check_weights(strategy, t)
         middle = _now(strategy.device)
@@ -155,8 +180,11 @@ def _optimizer(options: Run, model: torch.nn.Module) -> torch.optim.Optimizer:
 
 
 def _check_memory(options: Run, recipe: Recipe, benchmark: Benchmark) -> None:
-    classes = benchmark.task.outputs * max(1, benchmark.task.heads)
-    if recipe.row_per_class and recipe.memory.max_size < classes:
+    classes = benchmark.task.outputs
+    if benchmark.task_labels:  # a class is a label of a task
+        classes = sum(map(len, benchmark.classes))
+    grows = getattr(recipe.memory, "grows", False)
+    if recipe.row_per_class and not grows and recipe.memory.max_size < classes:
         raise UserError(
             f"{options.method}: a memory of {recipe.memory.max_size} rows is smaller "
             f"than the {classes} classes of {options.benchmark!r}: use "
@@ -164,15 +192,15 @@ def _check_memory(options: Run, recipe: Recipe, benchmark: Benchmark) -> None:
         )
 
 
-def _iterations(options: Run, benchmark: Benchmark) -> int:
-    """Training iterations to come."""
-    total = 0
-    for experience in benchmark.train:
-        rows = len(experience.dataset)
-        size = options.stream_size or rows
-        total += rows // size * -(-size // options.batch_size)
-        total += -(-(rows % size) // options.batch_size)
-    return total * options.passes
+def _check_loss_weights(job: Job, benchmark: Benchmark) -> None:
+    by_experience = job.method_options.get("loss_weights") == "by_experience"
+    online = job.options.stream_size is not None
+    if by_experience and online and not benchmark.task_labels:
+        raise UserError(
+            f"{job.options.method}: loss_weights=by_experience needs to know where an "
+            "experience begins, which an online stream hides: leave --stream-size out, "
+            "or add --task-labels"
+        )
 
 
 def _peak_memory(device: str) -> float:

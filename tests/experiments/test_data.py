@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
 
-from experiments.data import class_groups, default_epochs, read_arrays, read_npz
+from experiments.data import class_groups, read_npz
 from experiments.errors import UserError
+from experiments.sources import read_arrays
 
 
 def images(n=6, shape=(4, 4), dtype=np.uint8):
@@ -71,6 +71,14 @@ def test_floating_inputs_keep_their_shape_and_scale(write):
     np.testing.assert_array_equal(found.x_train, x["x_train"])
 
 
+def test_labels_may_be_a_column(write):
+    arrays = good()
+    column = {key: arrays[key][:, None] for key in ("y_train", "y_test")}
+    found = read_arrays("own", write(**{**arrays, **column}))
+    np.testing.assert_array_equal(found.y_train, [0, 1, 0, 2, 1, 2])
+    np.testing.assert_array_equal(found.y_test, [2, 0, 1])
+
+
 @pytest.mark.parametrize(
     ("changed", "parts"),
     [
@@ -79,6 +87,7 @@ def test_floating_inputs_keep_their_shape_and_scale(write):
         ({"x_train": images(6, (7, 7, 5))}, ["(6, 7, 7, 5)", "1, 3 or 4 channels"]),
         ({"y_train": np.ones(6)}, ["y_train is float64", "astype('int64')"]),
         ({"y_test": np.eye(3, dtype=int)}, ["y_test has shape (3, 3)", "argmax(1)"]),
+        ({"y_train": np.zeros(6, int)}, ["y_train holds the class 0 alone", "two or"]),
         ({"x_train": images(5)}, ["x_train has 5 rows and y_train 6"]),
         ({"x_test": images(3, (4, 5))}, ["(4, 4)", "(4, 5)", "make them the same"]),
         ({"y_test": np.array([9, 5, 5])}, ["classes [7]", "rows in both"]),
@@ -113,70 +122,6 @@ def test_a_file_that_is_no_archive_is_refused(tmp_path):
         read_npz(path)
 
 
-def test_an_unknown_benchmark_says_which_there_are_and_where_to_put_ones_own(tmp_path):
-    with pytest.raises(UserError) as raised:
-        read_arrays("split-minst", tmp_path)
-    for part in (
-        "unknown benchmark 'split-minst' (did you mean 'split-mnist'?)",
-        "use split-digits, split-mnist",
-        str(tmp_path / "split-minst.npz"),
-        "x_train, y_train, x_test, y_test",
-    ):
-        assert part in str(raised.value)
-
-
-def test_a_name_cannot_leave_the_data_root(tmp_path):
-    np.savez(tmp_path / "own.npz", **good())
-    (tmp_path / "data").mkdir()
-    with pytest.raises(UserError, match="unknown benchmark"):
-        read_arrays("../own", tmp_path / "data")
-
-
-def test_missing_mnist_says_where_it_was_looked_for_and_what_would_put_it_there(
-    tmp_path,
-):
-    with pytest.raises(UserError) as raised:
-        read_arrays("split-mnist", tmp_path)
-    for part in (
-        "no data for 'split-mnist'",
-        str(tmp_path / "split-mnist.npz"),
-        str(tmp_path / "mnist.npz"),
-        str(tmp_path / "MNIST" / "raw"),
-        "--data-root DIR",
-        "--download",
-    ):
-        assert part in str(raised.value)
-
-
-@pytest.mark.parametrize("name", ["mnist", "split-mnist"])
-def test_split_mnist_reads_an_npz_first(tmp_path, name):
-    np.savez(tmp_path / f"{name}.npz", **good())
-    found = read_arrays("split-mnist", tmp_path)
-    assert found.source == str(tmp_path / f"{name}.npz")
-    assert found.classes == (5, 7, 9)
-
-
-def test_digits_are_scikit_learns_with_a_fixed_stratified_quarter_for_the_test():
-    found = read_arrays("split-digits", None)
-    digits = load_digits()
-    everything = digits.images.astype(np.uint8)[:, None]
-    joined = np.concatenate([found.x_train, found.x_test])
-    labels = np.concatenate([found.y_train, found.y_test])
-    assert len(found.x_test) == 450
-    assert found.maximum == 16
-    assert joined.max() == 16
-
-    def rows(x, y):
-        return sorted(map(bytes, np.hstack([x.reshape(len(x), -1), y[:, None]])))
-
-    ours = rows(joined, labels.astype(np.uint8))
-    assert ours == rows(everything, digits.target.astype(np.uint8))
-    share = np.bincount(found.y_test) / np.bincount(digits.target)
-    assert np.abs(share - 0.25).max() < 0.01
-    # The split is part of the benchmark: it must not move.
-    assert found.digest()[:16] == "fea815dfcf596bf0"
-
-
 def test_the_digest_tells_data_apart(write):
     one = read_arrays("own", write(**good()))
     same = read_arrays("own", write(**good()))
@@ -199,8 +144,3 @@ def test_experiences_that_do_not_divide_the_classes_say_which_do():
         "--experiences 3 does not divide the 10 classes of 'split-digits': "
         "use 1, 2, 5, 10"
     )
-
-
-def test_small_data_are_passed_over_more_often():
-    assert default_epochs("split-digits") > default_epochs("split-mnist") == 1
-    assert default_epochs("own") == 1

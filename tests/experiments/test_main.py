@@ -20,7 +20,14 @@ def python(*words):
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["run", "--help"], ["report", "--help"], ["list"]]
+    "words",
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["table", "--help"],
+        ["report", "--help"],
+        ["list"],
+    ],
 )
 def test_help_and_list_answer_at_once(words):
     start = time.perf_counter()
@@ -46,6 +53,7 @@ def test_list_names_everything(capsys):
     told = capsys.readouterr().out
     for word in (
         *("split-digits", "split-mnist", "NAME", "class", "domain", "task", "mlp"),
+        *("permuted-mnist", "rotated-mnist", "split-cifar100", "cnn", "resnet18"),
         *("naive", "joint", "cumulative", "reservoir-replay", "er-ring"),
         *("class-balanced-replay", "mem_size=200", "batch_size_mem=10"),
     ):
@@ -58,8 +66,12 @@ def test_list_names_everything(capsys):
         ("run split-digit naive", ["unknown benchmark 'split-digit'", "split-mnist"]),
         ("run split-digits nave", ["unknown method 'nave'", "'naive'?", "er-ring"]),
         ("run split-digits naive --scenario x", ["unknown scenario 'x'", "task"]),
-        ("run split-digits naive --model cnn", ["unknown model 'cnn'", "use mlp"]),
-        ("run split-digits naive --init he", ["unknown init 'he'", "xavier, default"]),
+        (
+            "run split-digits naive --model cnm",
+            ["unknown model 'cnm'", "mlp, cnn, res"],
+        ),
+        ("run split-digits naive --init he", ["unknown init 'he'", "use xavier, xav"]),
+        ("run split-digits naive --head x", ["unknown head 'x'", "use all, seen"]),
         ("run split-digits naive --optimizer x", ["unknown optimizer 'x'", "sgd"]),
         ("run split-digits naive --device tpu", ["unknown device 'tpu'", "cpu, cuda"]),
         ("run split-digits naive --progress x", ["unknown progress 'x'", "auto, on"]),
@@ -70,6 +82,44 @@ def test_list_names_everything(capsys):
         ("run split-digits naive --lr 0", ["--lr 0.0: use a number above 0"]),
         ("run split-digits naive --momentum 1", ["--momentum 1.0", "below 1"]),
         ("run split-digits naive --hidden 5 0", ["--hidden 5 0: use widths of 1"]),
+        ("run split-digits naive --samples 5 0", ["--samples 5 0: use numbers of 1"]),
+        ("run split-digits naive --samples 9 9", ["--samples 9 9: use one number, or"]),
+        (
+            "run split-digits naive --samples 9999",
+            ["--samples 9999: experience 1 has", "training rows"],
+        ),
+        ("run split-digits naive --iterations 0", ["--iterations 0: use 1 or more"]),
+        (
+            "run split-digits naive --iterations 5 --epochs 2",
+            ["--iterations 5 and --epochs 2", "leave one out"],
+        ),
+        (
+            "run split-digits naive --iterations 5 --stream-size 2",
+            ["--iterations 5 and --stream-size 2", "leave one out"],
+        ),
+        ("run split-digits naive --label-noise 1", ["--label-noise 1.0: use 0 or"]),
+        (
+            "run split-digits naive --label-noise .1 --experiences 10",
+            ["--label-noise 0.1: an experience of one class", "fewer --experiences"],
+        ),
+        ("run split-digits naive --validation 1", ["--validation 1.0: use 0 or more"]),
+        ("run split-digits naive --validation .001", ["takes 0 of the", "class 0"]),
+        (
+            "run split-digits naive --head seen --scenario domain",
+            ["--head seen with --scenario domain", "--scenario class"],
+        ),
+        (
+            "run split-digits naive --scenario domain --experiences 10",
+            ["--scenario domain with --experiences 10", "one class", "1, 2, 5, or"],
+        ),
+        (
+            "run split-digits naive --scenario task --experiences 10",
+            ["--scenario task with --experiences 10 leaves one class an experience"],
+        ),
+        (
+            "run split-digits naive --model resnet18 --hidden 50",
+            ["--hidden 50: resnet18 has no layers of that kind", "--model mlp or cnn"],
+        ),
         (
             "run split-digits naive --optimizer adam --momentum .5",
             ["--momentum 0.5 belongs to sgd"],
@@ -78,7 +128,7 @@ def test_list_names_everything(capsys):
         ("run split-digits naive --set a=1", ["no option 'a'", "it has none"]),
         (
             "run split-digits er-ring --set size=1",
-            ["--set size=1", "er-ring has no option 'size'", "mem_size (int, default"],
+            ["--set size=1", "er-ring has no option 'size'", "mem_size (int or none"],
         ),
         (
             "run split-digits er-ring --set mem_size=x",
@@ -86,7 +136,7 @@ def test_list_names_everything(capsys):
         ),
         (
             "run split-digits er-ring --set feed=x",
-            ["--set feed=x: 'x' is not first_epoch or every_epoch"],
+            ["--set feed=x: 'x' is not first_epoch or every_epoch or experience"],
         ),
         ("run split-digits er-ring --set mem_size", ["has no value", "name=value"]),
         (
@@ -100,8 +150,8 @@ def test_list_names_everything(capsys):
             ["--sceario", "perhaps you meant --scen"],
         ),
         ("run split-digits", ["Missing", "METHOD"]),
-        ("rum", ["rum", "list, run, report"]),
-        ("", ["list, run, report"]),
+        ("rum", ["rum", "list, run,"]),
+        ("", ["list, run,"]),
         ("report", ["run"]),
         ("report nowhere", ["nowhere"]),
     ],

@@ -28,12 +28,39 @@ def test_every_method_can_be_built_from_its_defaults(method):
 def test_settings_reach_the_memory(method):
     settings = ["mem_size=31", "batch_size_mem=7", "feed=every_epoch"]
     options = method_options(method, settings)
-    assert options == {"mem_size": 31, "batch_size_mem": 7, "feed": "every_epoch"}
+    own = {"per_class": None} if method == "er-ring" else {}
+    assert options == {
+        **{"mem_size": 31, "batch_size_mem": 7, "feed": "every_epoch"},
+        **{"loss_weights": "mean", **own},
+    }
     recipe = build(method, options, seed=1)
     (plugin,) = recipe.plugins
     assert recipe.memory is plugin.buffer
     assert (plugin.buffer.max_size, plugin.batch_size_mem) == (31, 7)
     assert plugin.feed == "every_epoch"
+    assert plugin.loss_weights is None
+    assert not recipe.shuffled
+
+
+@pytest.mark.parametrize("method", REPLAY)
+def test_loss_weights_by_experience(method):
+    settings = ["loss_weights=by_experience", "feed=experience"]
+    recipe = build(method, method_options(method, settings), seed=1)
+    (plugin,) = recipe.plugins
+    assert plugin.feed == "experience"
+    assert recipe.shuffled == (method == "er-ring")  # it keeps the last rows
+    weights = [plugin.loss_weights(k) for k in (1, 2, 4)]
+    assert weights == [(1, 0), (0.5, 0.5), (0.25, 0.75)]
+
+
+def test_a_ring_by_rows_a_class():
+    options = method_options("er-ring", ["mem_size=none", "per_class=3"])
+    assert build("er-ring", options, seed=1).memory.grows
+    options = method_options("er-ring", ["per_class=3"])
+    assert not build("er-ring", options, seed=1).memory.grows
+    options = method_options("er-ring", ["mem_size=none"])
+    with pytest.raises(UserError, match="per_class"):
+        build("er-ring", options, seed=1)
 
 
 @pytest.mark.parametrize("method", REPLAY)

@@ -36,6 +36,26 @@ def test_a_loss_that_is_no_number_ends_the_run(loss):
     assert plugin.iterations == 3
 
 
+@pytest.mark.parametrize("bad", ["nan", "inf", "3e36"])
+def test_an_evaluation_that_is_no_number_ends_the_run(bad):
+    """The last update is followed by no loss of training."""
+    plugin = ProgressPlugin(5, "seed 0", "off")
+    plugin.begin(1, 2)
+    for losses in ([1.0, 2e4], [1.0, float(bad), 2.0]):
+        plugin.before_eval(strategy(0.0))
+        for loss in losses:
+            plugin.after_eval_iteration(strategy(loss))
+        if losses[1] == 2e4:
+            plugin.after_eval(strategy(0.0))
+    with pytest.raises(UserError) as raised:
+        plugin.after_eval(strategy(0.0))
+    for part in (
+        "the loss is ",
+        "in the evaluation after experience 2, with learning rate 0.5: try --lr 0.05",
+    ):
+        assert part in str(raised.value)
+
+
 def test_an_accelerator_is_waited_for_now_and_then_only():
     plugin = ProgressPlugin(5, "seed 0", "off")
     plugin.begin(0, 1)

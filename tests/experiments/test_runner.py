@@ -1,5 +1,6 @@
 """experiments/runner.py: which seeds run, what is written, what is refused."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -71,15 +72,19 @@ def test_a_run_from_end_to_end(place, capsys):
     assert str(run / "report.html").removeprefix(f"{place}/") in told
     assert sorted(p.name for p in run.iterdir()) == ["report.html", "seed-0", "seed-1"]
     config = json.loads((run / "seed-1" / "config.json").read_text())
-    assert config["options"] == {
+    used = {
         **{"benchmark": "own", "method": "naive", "scenario": "class"},
         **{"experiences": 2, "stream_size": None, "seeds": 2, "first_seed": 0},
-        **{"epochs": 1, "batch_size": 10, "eval_batch_size": 256, "model": "mlp"},
+        **{"epochs": 1, "iterations": None, "samples": [], "label_noise": 0.0},
+        **{"validation": 0.0, "task_labels": False, "head": "all"},
+        **{"batch_size": 10, "eval_batch_size": 256, "model": "mlp"},
         **{"hidden": [100, 100], "init": "xavier", "optimizer": "sgd", "lr": 0.1},
-        **{"momentum": 0.0, "data_root": "data", "download": False, "threads": 1},
-        **{"device": config["options"]["device"], "resident": True, "out": "runs"},
-        **{"progress": "auto", "overwrite": False},
+        **{"momentum": 0.0, "reset_optimizer": False, "data_root": "data"},
+        **{"download": False, "threads": 1, "out": "runs", "progress": "auto"},
     }
+    assert used.items() <= config["options"].items()
+    names = {field.name for field in dataclasses.fields(Run)}
+    assert set(config["options"]) == names - {"set"}
     assert config["options"]["device"] in ("cpu", "cuda")
     assert (
         config["command"] == f"python -m experiments {' '.join(line('--seeds', '2'))}"
@@ -176,6 +181,34 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(place, fake, 
     assert main(line("--out", "file")) == 2
     assert "cannot write to" in capsys.readouterr().err
     assert trained == []
+
+
+def test_defaults_are_written_as_they_are_used():
+    def used(**options):
+        return runner.resolved(Run(method="naive", **options), "cpu")
+
+    permuted = used(benchmark="permuted-mnist", model="cnn", iterations=7)
+    assert (permuted["experiences"], permuted["epochs"]) == (20, None)
+    assert (permuted["hidden"], permuted["init"]) == ([100], "default")
+    assert used(benchmark="split-digits")["epochs"] == 20
+    assert used(benchmark="own", model="resnet18")["hidden"] == []
+
+
+def test_inputs_that_the_model_cannot_take_are_refused(place, capsys):
+    assert main(line("--model", "cnn")) == 2
+    told = capsys.readouterr().err
+    assert "--model cnn takes images of 4×4 or more" in told
+    assert not (place / "runs").exists()
+
+
+def test_a_single_update_that_breaks_the_weights_ends_the_run(place, capsys):
+    """No loss of training comes after it."""
+    update = ("--batch-size", "100", "--seeds", "1")
+    assert main(line("--lr", "1e38", "--experiences", "1", *update)) == 2
+    told = capsys.readouterr().err
+    assert "in the evaluation after experience 1" in told
+    assert "learning rate 1e+38: try --lr 1e+37" in told
+    assert not (place / "runs").exists()
 
 
 def test_cuda_is_refused_where_there_is_none(place, monkeypatch, capsys):

@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from experiments import training
-from experiments.data import Arrays, class_groups, from_arrays, read_arrays
+from experiments.data import Arrays, class_groups, from_arrays
 from experiments.errors import UserError
 from experiments.job import Job
 from experiments.methods import METHODS, method_options
 from experiments.models import MODELS
 from experiments.options import Run
+from experiments.sources import read_arrays
 from experiments.training import train_seed
 
 SCENARIOS = ["class", "domain", "task"]
