@@ -129,6 +129,11 @@ def der(
 
     def prepare(options: "Run", benchmark: "Benchmark") -> "Benchmark":
         one_head("der", benchmark)
+        if options.head == "seen":
+            raise UserError(
+                "upstream-der keeps logits, which --head seen sets to -1000 for classes "
+                "not yet seen: use --head all"
+            )
         return with_task_zero(fits(options, benchmark))
 
     return Recipe(
@@ -162,6 +167,8 @@ def gss(*, seed: int, mem_size: int = 200, mem_strength: int = 5) -> Recipe:
                 f"together: use --set mem_size={needed} or more"
             )
         filled = sizes[0] * options.passes
+        if options.iterations is not None:
+            filled = batch * options.iterations
         if filled < needed:
             raise UserError(
                 f"upstream-gss: the first (sub-)experience fills {filled} rows of the "
@@ -179,7 +186,7 @@ def gss(*, seed: int, mem_size: int = 200, mem_strength: int = 5) -> Recipe:
 def mir(
     *, seed: int, mem_size: int = 200, batch_size_mem: int = 10, subsample: int = 200
 ) -> Recipe:
-    """MIRPlugin; the classes trained last are not replayed in the next experience."""
+    """MIRPlugin; labels of an experience's last batch are not replayed in the next."""
     from avalanche.training.plugins import MIRPlugin
 
     at_least_one(mem_size=mem_size, batch_size_mem=batch_size_mem)

@@ -224,6 +224,21 @@ def test_the_smallest_sizes_allowed_do_train(arrays):
     train(arrays, "upstream-mir", ["mem_size=11", "subsample=11"])
 
 
+def test_der_is_refused_where_logits_stand_for_classes_to_come(arrays):
+    with pytest.raises(UserError, match=r"^upstream-der .* use --head all$"):
+        train(arrays, "upstream-der", head="seen")
+
+
+@pytest.mark.parametrize("method", list(UPSTREAM))
+def test_iterations_may_be_counted_instead_of_epochs(arrays, method):
+    assert train(arrays, method, epochs=None, iterations=8)["iterations"] == 16
+
+
+def test_gss_counts_what_few_iterations_leave_in_its_memory(arrays):
+    with pytest.raises(UserError, match="fills 40 rows of the memory, fewer than the"):
+        train(arrays, "upstream-gss", epochs=None, iterations=4)
+
+
 def test_a_missing_solver_is_told(monkeypatch):
     monkeypatch.setattr("qpsolvers.available_solvers", ["other"])
     with pytest.raises(UserError, match="pip install quadprog"):
