@@ -75,18 +75,20 @@ class ResidentDataPlugin(SupervisedPlugin[Any]):
 
     def _place(self, source: RowSource, device: torch.device) -> torch.device:
         """Where the rows fit: the device, else the host."""
-        if device.type == "cuda":
-            free = torch.cuda.mem_get_info(device)[0]
-            if source.bytes <= self._limit(free):
-                return device
         needed = source.bytes_needed
-        if needed:
+        if needed:  # on the host, whatever the device: rows are read there
             limit = self._limit(psutil.virtual_memory().available)
             if needed > limit:
                 raise NotResident(
                     f"it takes {needed / 1e6:.1f} MB and {limit / 1e6:.1f} MB may be used"
                 )
-        return torch.device("cpu")
+        if device.type != "cuda":
+            return torch.device("cpu")
+        if not source.is_on(device):
+            free = torch.cuda.mem_get_info(device)[0]
+            if source.bytes > self._limit(free):
+                return torch.device("cpu")
+        return device
 
     def _limit(self, free: int) -> int:
         return int(free * _SHARE_OF_FREE) if self.max_bytes is None else self.max_bytes

@@ -153,14 +153,7 @@ class ResidentLoader:
         self.order = order
         self.transform = source.transform
         self._ahead = source.repeatable
-        leaf, index, own = source.columns()
-        if device.type != "cpu":
-            own = [each(lambda t: t.to(device), column) for column in own]  # type: ignore[misc]
-            if index is not None:
-                leaf = [take(column, index) for column in leaf]
-                index = None
-            leaf = [each(lambda t: t.to(device), column) for column in leaf]
-        self._leaf, self._index, self._own = leaf, index, own
+        self._leaf, self._index, self._own = source.columns(device)
         self._device = device
         self._length = len(source)
 

@@ -9,7 +9,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from avalanche.benchmarks.utils import AvalancheDataset
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from avalanche_ext.storage.leaf import LeafStore, NotResident, Steps, refuse_random
-from avalanche_ext.storage.rows import Rows, index_tensor, like, take
+from avalanche_ext.storage.rows import Rows, each, index_tensor, like, take
 from avalanche_ext.storage.transforms import (
     BatchTransform,
     PerSample,
@@ -27,6 +27,8 @@ from avalanche_ext.storage.transforms import (
     image_mode,
     plan,
 )
+
+Columns: TypeAlias = tuple[list[Rows], Tensor | None, list[Tensor]]
 
 
 class LeafStores:
@@ -134,6 +136,7 @@ class RowSource:
             if attribute.use_in_getitem
         ]
         self._length = len(dataset)
+        self._copy: tuple[torch.device, list[Rows], list[Tensor]] | None = None
 
     def __len__(self) -> int:
         return self._length
@@ -176,9 +179,32 @@ class RowSource:
         """Whether items give their target as a tensor rather than a number."""
         return isinstance(self._segments[0][0].leaf[0][1], Tensor)
 
-    def columns(self) -> tuple[list[Rows], Tensor | None, list[Tensor]]:
+    def columns(self, device: torch.device | None = None) -> Columns:
         """All rows: the leaf's columns, the row of each position in them (``None``:
-        the position itself), and the appended attributes by position."""
+        the position itself), and the appended attributes by position.
+
+        :param device: where they should be, the host by default. Elsewhere they are
+            copies of the rows of this source alone, made once.
+        """
+        if device is None or device.type == "cpu":
+            return self._on_host()
+        if not self.is_on(device):
+            leaf, index, own = self._on_host()
+            if index is not None:
+                leaf = [take(column, index) for column in leaf]
+            self._copy = (
+                device,
+                [each(lambda t: t.to(device), column) for column in leaf],
+                [column.to(device) for column in own],
+            )
+        assert self._copy is not None
+        return self._copy[1], None, self._copy[2]
+
+    def is_on(self, device: torch.device) -> bool:
+        """Whether :meth:`columns` has copied the rows to ``device`` before."""
+        return self._copy is not None and self._copy[0] == device
+
+    def _on_host(self) -> Columns:
         if self.copies:
             return self.read(torch.arange(len(self))), None, []
         store, index = self._segments[0]

@@ -302,3 +302,17 @@ def test_refusing_draws_no_random_number():
     with pytest.raises(NotResident):
         RowSource(as_avalanche(random_leaf()))
     assert torch.rand(1) == expected
+
+
+def test_rows_are_copied_to_another_device_once():
+    meta = torch.device("meta")  # a device that every machine has
+    source = RowSource(as_avalanche(tensors(), tasks=[4] * 9).subset([7, 0, 3]))
+    assert not source.is_on(meta)
+    leaf, index, own = source.columns(meta)
+    assert index is None
+    assert {column.device for column in (*leaf, *own)} == {meta}
+    assert [len(column) for column in (*leaf, *own)] == [3, 3, 3]
+    again, _, _ = source.columns(meta)
+    assert [id(c) for c in again] == [id(c) for c in leaf]
+    assert source.is_on(meta)
+    assert source.columns()[0][0].device.type == "cpu"
