@@ -189,6 +189,8 @@ def _dataset(
     rows: TensorDataset, scale: ScaleToUnit | None, tasks: list[int] | None
 ) -> AvalancheDataset:
     attributes = [DataAttribute(rows.tensors[1].tolist(), "targets")]
+    # Upstream would find them by a loop, which takes seconds for a million rows.
+    attributes[0]._uniques = set(rows.tensors[1].unique().tolist())
     if tasks is not None:
         attributes.append(
             DataAttribute(tasks, "targets_task_labels", use_in_getitem=True)
