@@ -11,6 +11,7 @@ from experiments.loggers import LOGGERS
 from experiments.loggers import check as check_loggers
 from experiments.methods import METHODS
 from experiments.models import HIDDEN, INITS, MODELS, default_init
+from experiments.pixel_maps import Pixels
 from experiments.sources import source
 
 SCENARIOS = {
@@ -19,6 +20,7 @@ SCENARIOS = {
     "task": "labels from zero in each experience, a head for each, task labels given",
 }
 HEADS = ("all", "seen")
+ANGLES = ("random", "rising")
 OPTIMIZERS = ("sgd", "adam")
 DEVICES = ("auto", "cpu", "cuda")
 PROGRESS = ("auto", "on", "off")
@@ -86,6 +88,9 @@ class Run:
     experiences: Annotated[int | None, _number("INT")] = None
     """Number of experiences (none: 20 of permuted-mnist and rotated-mnist, 10 of
     split-cifar100, 5 otherwise); where classes are split, it must divide their number."""
+    angles: Annotated[str, _one_of(ANGLES)] = "random"
+    """Of rotated-mnist: each drawn from [0°, 180°), or rising: from [0°, 180°) cut into
+    as many parts as experiences, the first part for the first one."""
     samples: tuple[int, ...] = ()
     """Training rows of each experience, drawn by the seed: one number for all, or one
     for each; all rows by default."""
@@ -163,6 +168,12 @@ class Run:
         return source(self.benchmark).experiences
 
     @property
+    def pixels(self) -> Pixels:
+        """What experiences do to their images."""
+        moved = source(self.benchmark).pixels
+        return "rising" if self.angles == "rising" else moved
+
+    @property
     def widths(self) -> tuple[int, ...]:
         """The widths of hidden layers with their default filled in."""
         return HIDDEN[self.model] if self.hidden is None else self.hidden
@@ -193,6 +204,7 @@ class Run:
             ("model", MODELS),
             ("init", (None, *INITS)),
             ("head", HEADS),
+            ("angles", ANGLES),
             ("optimizer", OPTIMIZERS),
             ("device", DEVICES),
             ("progress", PROGRESS),
@@ -241,6 +253,11 @@ class Run:
                 f"--head seen with --scenario {self.scenario}: all outputs are of "
                 "classes seen from the first experience on; leave it out, or use "
                 "--scenario class"
+            )
+        if self.angles != "random" and source(self.benchmark).pixels != "rotated":
+            raise UserError(
+                f"--angles {self.angles}: {self.benchmark} rotates nothing; leave it "
+                "out, or use rotated-mnist"
             )
         if self.hidden and not HIDDEN[self.model]:
             widths = " ".join(map(str, self.hidden))

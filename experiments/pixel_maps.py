@@ -13,9 +13,10 @@ from PIL import Image
 
 from experiments.draws import generator
 
-Pixels = Literal["same", "permuted", "rotated"]
+Pixels = Literal["same", "permuted", "rotated", "rising"]
 """What an experience does to its images: nothing, a random permutation of the pixels, or
-a rotation by a random angle from 0° to 180°."""
+a rotation by a random angle from 0° to 180°. Rising angles are those of Gradient Episodic
+Memory: of n experiences, the t-th draws its own from the t-th of n parts."""
 
 
 def pixel_maps(
@@ -34,7 +35,9 @@ def pixel_maps(
         if pixels == "permuted":
             maps.append(draw.permutation(height * width))
         else:
-            maps.append(rotation_map(height, width, draw.uniform(0, 180)))
+            part = (t, experiences) if pixels == "rising" else (0, 1)
+            angle = 180 * (part[0] + draw.uniform()) / part[1]
+            maps.append(rotation_map(height, width, angle))
     return maps
 
 

@@ -25,7 +25,6 @@ from experiments.options import Run
 from experiments.progress import ProgressPlugin
 from experiments.recipe import Recipe
 from experiments.rows import hold_out
-from experiments.sources import source
 from experiments.upstream_limits import quiet
 
 FORMAT = 1
@@ -114,7 +113,7 @@ def _benchmark(job: Job, recipe: Recipe, seed: int) -> Benchmark:
         job.groups,
         options.scenario,
         recipe.data,
-        pixels=source(options.benchmark).pixels,
+        pixels=options.pixels,
         samples=options.samples,
         label_noise=options.label_noise,
         task_labels=options.task_labels,

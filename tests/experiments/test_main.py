@@ -71,6 +71,11 @@ def test_list_names_everything(capsys):
             ["unknown model 'cnm'", "mlp, cnn, res"],
         ),
         ("run split-digits naive --init he", ["unknown init 'he'", "use xavier, xav"]),
+        ("run split-digits naive --angles x", ["unknown angles 'x'", "random, rising"]),
+        (
+            "run permuted-mnist naive --angles rising",
+            ["--angles rising", "permuted-mnist rotates nothing", "use rotated-mnist"],
+        ),
         ("run split-digits naive --head x", ["unknown head 'x'", "use all, seen"]),
         ("run split-digits naive --optimizer x", ["unknown optimizer 'x'", "sgd"]),
         ("run split-digits naive --device tpu", ["unknown device 'tpu'", "cpu, cuda"]),

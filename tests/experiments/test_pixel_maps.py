@@ -73,6 +73,26 @@ def test_angles_are_uniform_on_half_a_turn():
     assert max(found) > 155
 
 
+def angle_of(pixel_map):
+    """The angle of a map of 28 x 28 pixels, to half a degree."""
+    angles = np.arange(0, 180.5, 0.5)
+    return angles[
+        np.argmin([np.mean(pixel_map != rotation_map(28, 28, a)) for a in angles])
+    ]
+
+
+def test_rising_angles_are_one_of_each_part():
+    found = []
+    for seed in range(5):
+        maps = pixel_maps("rising", (1, 28, 28), 6, seed)
+        found.append([angle_of(one) / 30 for one in maps])
+    inside = np.array(found) - np.arange(6)
+    assert inside.min() > -0.03
+    assert inside.max() < 1.03
+    assert 0.35 < inside.mean() < 0.65
+    assert inside.std() > 0.2
+
+
 @pytest.mark.parametrize("pixels", ["permuted", "rotated"])
 def test_the_seed_decides_the_maps(pixels):
     one, same, more, other = (

@@ -77,6 +77,7 @@ def test_a_run_from_end_to_end(place, capsys):
         **{"experiences": 2, "stream_size": None, "seeds": 2, "first_seed": 0},
         **{"epochs": 1, "iterations": None, "samples": [], "label_noise": 0.0},
         **{"validation": 0.0, "task_labels": False, "head": "all"},
+        **{"angles": "random"},
         **{"batch_size": 10, "eval_batch_size": 256, "model": "mlp"},
         **{"hidden": [100, 100], "init": "xavier", "optimizer": "sgd", "lr": 0.1},
         **{"momentum": 0.0, "reset_optimizer": False, "data_root": "data"},
