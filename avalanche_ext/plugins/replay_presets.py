@@ -1,0 +1,96 @@
+"""Experience replay by name: :class:`RehearsalPlugin` over a memory made for it."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from avalanche_ext.plugins.rehearsal import RehearsalPlugin
+from avalanche_ext.storage.buffer import MultiStrategyBuffer
+
+
+def _preset(
+    made_by: Callable[..., RehearsalPlugin],
+    buffer: MultiStrategyBuffer,
+    batch_size_mem: int,
+    options: dict[str, Any],
+) -> RehearsalPlugin:
+    """The plugin of a preset; unknown options are told in the preset's own terms."""
+    own, general = (
+        [
+            name
+            for name, parameter in inspect.signature(made).parameters.items()
+            if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        ]
+        for made in (made_by, RehearsalPlugin)
+    )
+    allowed = own + [name for name in general if name not in (*own, "buffer")]
+    unknown = ", ".join(repr(name) for name in options if name not in allowed)
+    if unknown:
+        raise TypeError(
+            f"{made_by.__name__} has no option {unknown}: it takes "
+            f"{', '.join(allowed)}, where n is the number of rows of the memory"
+        )
+    return RehearsalPlugin(buffer, batch_size_mem, **options)
+
+
+def reservoir_replay(
+    n: int = 200,
+    *,
+    batch_size_mem: int = 10,
+    seed: int | None = None,
+    device: torch.device | str | None = None,
+    **options: Any,
+) -> RehearsalPlugin:
+    """Experience replay with a reservoir (ER).
+
+    :param n: rows of the memory.
+    :param device: where they live; ``None`` is the host.
+    :param options: those of :class:`RehearsalPlugin`.
+    """
+    buffer = MultiStrategyBuffer(n, admission="reservoir", seed=seed, device=device)
+    return _preset(reservoir_replay, buffer, batch_size_mem, options)
+
+
+def er_ring(
+    n: int | None = None,
+    *,
+    per_class: int | None = None,
+    batch_size_mem: int = 10,
+    seed: int | None = None,
+    device: torch.device | str | None = None,
+    **options: Any,
+) -> RehearsalPlugin:
+    """Experience replay with the last rows of each class (ER-Ring).
+
+    :param n: rows of the memory, shared equally by the classes met so far.
+    :param per_class: rows a class; without ``n`` the memory grows with each class.
+    :param device: where they live; ``None`` is the host.
+    :param options: those of :class:`RehearsalPlugin`.
+    :raises ValueError: for neither ``n`` nor ``per_class``.
+    """
+    buffer = MultiStrategyBuffer(
+        n, admission="ring", per_class=per_class, seed=seed, device=device
+    )
+    return _preset(er_ring, buffer, batch_size_mem, options)
+
+
+def class_balanced_replay(
+    n: int = 200,
+    *,
+    batch_size_mem: int = 10,
+    seed: int | None = None,
+    device: torch.device | str | None = None,
+    **options: Any,
+) -> RehearsalPlugin:
+    """Experience replay with a class-balancing reservoir (CBRS).
+
+    :param n: rows of the memory.
+    :param device: where they live; ``None`` is the host.
+    :param options: those of :class:`RehearsalPlugin`.
+    """
+    buffer = MultiStrategyBuffer(
+        n, admission="class_balanced", seed=seed, device=device
+    )
+    return _preset(class_balanced_replay, buffer, batch_size_mem, options)
