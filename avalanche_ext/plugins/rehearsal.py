@@ -115,10 +115,10 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
         _unwrap(strategy)
         self._batches = 0
         self._tasks = has_task_items(getattr(strategy.experience, "dataset", None))
-        if self.buffer.transform_unknown and self.transform is None:
+        if self.buffer.form.unknown and self.transform is None:
             with suppress(NotResident):
                 source = RowSource(strategy.experience.dataset.train())
-                self.buffer.keeps_before(source.transform)
+                self.buffer.form.settle(source.transform, self.buffer.table)
         weights = self.loss_weights
         if callable(weights):
             weights = weights(_experience_number(strategy))
@@ -130,10 +130,11 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
         batch = strategy.mbatch
         self._incoming = batch
         self._rows = batch[0]
-        made_by = getattr(batch, "transform", None)
-        if self.transform is not None or (
-            self.feed != "experience" and self.buffer.keeps_before(made_by)
-        ):
+        raw = self.transform is not None
+        if not raw and self.feed != "experience":
+            made_by = getattr(batch, "transform", None)
+            raw = self.buffer.form.settle(made_by, self.buffer.table) == "before"
+        if raw:
             self._rows = getattr(batch, "raw", batch[0])
         if not self._batches and self._tasks:
             check_task_item(batch)
@@ -143,7 +144,7 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
         if not wanted:
             self._set_mask(current, 0, batch[1].device)
             return
-        transform = self.transform or self.buffer.transform
+        transform = self.transform or self.buffer.form.transform
         memory = self._drawn(wanted, len(batch), transform, batch[1].device)
         strategy.mbatch = [join(a, b) for a, b in zip(batch, memory, strict=True)]
         self._set_mask(current, wanted, batch[1].device)

@@ -4,7 +4,7 @@ from avalanche_ext.storage.by_class import ClassBalanced, Ring
 from avalanche_ext.storage.policy import Admission
 from avalanche_ext.storage.reservoir import Reservoir
 
-ADMISSIONS = ("reservoir", "ring", "class_balanced")
+ADMISSIONS = (Reservoir.name, Ring.name, ClassBalanced.name)
 
 
 def make_admission(name: str, per_class: int | None = None) -> Admission:

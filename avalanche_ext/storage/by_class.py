@@ -73,6 +73,8 @@ class Ring(_ByClass):
     :param per_class: rows a class; ``None`` for equal shares.
     """
 
+    name = "ring"
+
     def __init__(self, per_class: int | None = None) -> None:
         super().__init__()
         if per_class is not None and per_class < 1:
@@ -135,6 +137,8 @@ class ClassBalanced(_ByClass):
     A. Chrysakis and M.-F. Moens, Online continual learning from imbalanced data,
     ICML 2020, Algorithm 1.
     """
+
+    name = "class_balanced"
 
     def __init__(self) -> None:
         super().__init__()

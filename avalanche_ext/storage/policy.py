@@ -8,7 +8,7 @@ of every move.
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -26,6 +26,9 @@ class Admission(ABC):
     ``stored`` is the number of rows held, at slots ``0 … stored − 1``; ``size`` the
     largest number of them.
     """
+
+    name: ClassVar[str]
+    """What options and errors call it."""
 
     needs_groups = True
     """Whether the groups of incoming rows are looked at (a copy to the host)."""

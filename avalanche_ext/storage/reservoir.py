@@ -30,6 +30,7 @@ class Reservoir(Admission):
     J. S. Vitter, Random sampling with a reservoir, ACM TOMS 11(1), 1985.
     """
 
+    name = "reservoir"
     needs_groups = False
     _AHEAD = 4096
 

@@ -5,7 +5,18 @@ import math
 import torch
 from torch import Tensor
 
+SAMPLINGS = ("uniform",)
+
 _ORDER_ALL_BELOW = 2**14  # rows up to which ordering all is the cheapest single draw
+
+
+def check_sampling(name: str) -> None:
+    """Refuse what is no sampling.
+
+    :raises ValueError: naming those that there are.
+    """
+    if name not in SAMPLINGS:
+        raise ValueError(f"unknown sampling {name!r}: choose one of {SAMPLINGS}")
 
 
 def uniform(
