@@ -28,7 +28,6 @@ class LeanEvaluationPlugin(EvaluationPlugin):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "No loggers specified")
             super().__init__(*metrics, loggers=loggers, **options)
-        self._listen()
 
     # Upstream answers every lookup in Python to forward unknown callbacks.
     __getattribute__ = object.__getattribute__

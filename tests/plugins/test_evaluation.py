@@ -30,7 +30,7 @@ METRICS = {
 }
 
 
-def run(benchmark, evaluator, eval_every=-1):
+def run(benchmark, evaluator, eval_every=-1, give="evaluator"):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8))
     strategy = Naive(
@@ -45,7 +45,7 @@ def run(benchmark, evaluator, eval_every=-1):
     for experience in benchmark.train_stream:
         strategy.train(experience, eval_streams=[benchmark.test_stream])
         strategy.eval(benchmark.test_stream)
-    return strategy.evaluator
+    return strategy if give == "strategy" else strategy.evaluator
 
 
 def same(one, other):
@@ -107,6 +107,20 @@ def test_a_metric_added_later_is_heard(class_stream):
     names = run(class_stream(), evaluator).get_all_metrics()
     assert any(name.startswith("Top1_Acc_MB") for name in names)
     assert any(name.startswith("Top1_Acc_Stream") for name in names)
+
+
+@pytest.mark.parametrize("phase", ["train", "eval"])
+def test_a_metric_added_between_calls_is_heard_at_the_next_one(class_stream, phase):
+    benchmark = class_stream()
+    evaluator = LeanEvaluationPlugin()
+    strategy = run(benchmark, evaluator, give="strategy")
+    evaluator.metrics += accuracy_metrics(minibatch=True, stream=True)
+    if phase == "train":
+        strategy.train(benchmark.train_stream[0], eval_streams=[])
+    else:
+        strategy.eval(benchmark.test_stream)
+    (name,) = evaluator.get_all_metrics()
+    assert name.startswith("Top1_Acc_MB" if phase == "train" else "Top1_Acc_Stream")
 
 
 def test_unknown_attributes_are_still_errors():

@@ -1,5 +1,6 @@
 """avalanche_ext/plugins/resident_data.py: the same training, without the loaders."""
 
+import pickle
 import warnings
 from collections import UserDict
 
@@ -199,6 +200,19 @@ def test_nothing_grows_with_the_sub_experiences(class_stream):
         strategy.train(experience, eval_streams=[])
         sizes.add((len(plugin._stores._sources), len(plugin._stores._stores)))
     assert sizes == {(2, 4)}  # test experiences; data sets of both streams
+
+
+def test_the_data_stay_out_of_a_pickle(class_stream):
+    benchmark = class_stream(rows=400)
+    strategy, _ = run(benchmark, True, epochs=1)
+    (plugin,) = (p for p in strategy.plugins if isinstance(p, ResidentDataPlugin))
+    assert plugin._stores._stores
+    assert len(pickle.dumps(plugin)) < 2_000  # the rows are 100,000 bytes
+    loaded = pickle.loads(pickle.dumps(plugin))
+    assert not loaded._stores._stores
+    strategy.plugins[strategy.plugins.index(plugin)] = loaded
+    strategy.eval(benchmark.test_stream)
+    assert loaded._stores._stores
 
 
 def test_what_does_not_fit_is_left_alone_with_one_message(class_stream):

@@ -10,7 +10,12 @@ from avalanche.benchmarks.utils.data_loader import (
     SingleDatasetDataLoader,
     TaskBalancedDataLoader,
 )
-from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
+from torch.utils.data import (
+    DataLoader,
+    RandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 from avalanche_ext.storage import batches
 from avalanche_ext.storage.batches import IndexOrder, ResidentBatch, ResidentLoader
@@ -44,6 +49,12 @@ LOADERS = {
     ),
     "weighted": lambda: DataLoader(
         dataset(), batch_size=5, sampler=WeightedRandomSampler(torch.rand(23), 11)
+    ),
+    "more rows than there are": lambda: DataLoader(
+        dataset(), batch_size=5, sampler=RandomSampler(range(23), num_samples=30)
+    ),
+    "with replacement": lambda: DataLoader(
+        dataset(), batch_size=5, sampler=RandomSampler(range(23), replacement=True)
     ),
     "single": lambda: SingleDatasetDataLoader(dataset(), batch_size=5),
     "one task": lambda: TaskBalancedDataLoader(dataset(), batch_size=5, shuffle=True),
