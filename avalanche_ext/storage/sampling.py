@@ -1,6 +1,7 @@
 """Which rows to replay: policies that return indices."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -8,6 +9,22 @@ from torch import Tensor
 SAMPLINGS = ("uniform",)
 
 _ORDER_ALL_BELOW = 2**14  # rows up to which ordering all is the cheapest single draw
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Rows drawn, in the order of drawing."""
+
+    index: Tensor
+    """int64, shape ``(n,)``."""
+    weight: Tensor
+    """Importance weight of each, shape ``(n,)``; 1 where nothing is corrected."""
+
+
+def all_rows(stored: int, generator: torch.Generator) -> Draw:
+    """Every row once, in order: what a draw of too many is. No number is drawn."""
+    device = generator.device
+    return Draw(torch.arange(stored, device=device), torch.ones(stored, device=device))
 
 
 def check_sampling(name: str) -> None:
