@@ -12,9 +12,9 @@ from avalanche_ext.gradients.passes import Labels, given, passes
 from avalanche_ext.gradients.problem import (
     Forward,
     Parameters,
+    differentiable,
     forward_rows,
     problem_of,
-    undisturbed,
 )
 from avalanche_ext.gradients.rows import same_rows
 
@@ -54,7 +54,7 @@ def diagonal_fisher(
     :param reduction: ``"sum"`` leaves out the division, so that the results of several
         batches can be added.
     :param generator: that labels are drawn with, on the model's device; by default
-        torch's global one. Nothing else draws a number.
+        one that torch's global one seeds. Nothing else draws a number.
     :param parameters: ``"all"`` or names. Frozen ones are left out.
     :return: one tensor in the shape of each parameter; zero where no row uses it.
     :raises ValueError: for outputs that are no class scores (``(n, classes)``; with
@@ -88,8 +88,12 @@ def diagonal_fisher(
         "exact": lambda output, _: _each_class(output),
         "empirical": given(y),
     }
+    if labels == "sampled" and generator is None:
+        # The model may not move the global random state; the labels do.
+        seed = int(torch.randint(1 << 62, ()))
+        generator = torch.Generator(problem.device).manual_seed(seed)
     loss = criterion if labels == "empirical" else F.cross_entropy
-    with undisturbed(problem):
+    with differentiable(problem):
         scale = problem.zeros(rows) + (
             1 if weights is None else weights.to(problem.device)
         )

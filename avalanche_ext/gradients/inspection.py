@@ -19,9 +19,9 @@ from avalanche_ext.gradients.problem import (
     Forward,
     Parameters,
     Problem,
+    differentiable,
     forward_rows,
     problem_of,
-    undisturbed,
 )
 from avalanche_ext.gradients.rows import count_rows, linear, take
 from avalanche_ext.gradients.sources import Source, survey
@@ -52,9 +52,9 @@ class Inspection:
     row_bytes: int
     shapes: tuple[tuple[str, torch.Size, bool], ...]
 
-    def fits(self, problem: Problem) -> bool:
+    def fits(self, model: nn.Module) -> bool:
         """Whether the model's parameters are still those that were inspected."""
-        return self.shapes == _shapes(problem.model)
+        return self.shapes == _shapes(model)
 
     def unmet(self, names: Iterable[str]) -> bool:
         """Whether one of these parameters was not used when inspected."""
@@ -102,7 +102,7 @@ def inspect_gradients(
     :raises ValueError: for unknown parameters, or if none is trainable.
     """
     problem = problem_of(model, forward, parameters)
-    with undisturbed(problem):
+    with differentiable(problem):
         return inspect_rows(problem, x, task)
 
 

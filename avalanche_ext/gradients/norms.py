@@ -17,9 +17,9 @@ from avalanche_ext.gradients.passes import given, passes
 from avalanche_ext.gradients.problem import (
     Forward,
     Parameters,
+    differentiable,
     forward_rows,
     problem_of,
-    undisturbed,
 )
 from avalanche_ext.gradients.rows import same_rows
 
@@ -59,6 +59,7 @@ def gradient_norms(
 
     I. Goodfellow, Efficient per-example gradient computations, 2015.
 
+    >>> import torch
     >>> model = nn.Linear(2, 1, bias=False)
     >>> _ = nn.init.zeros_(model.weight)
     >>> x, y = torch.tensor([[3.0, 4.0], [0.0, 1.0]]), torch.ones(2, 1)
@@ -98,7 +99,7 @@ def losses_and_gradient_norms(
     """
     problem = problem_of(model, forward, parameters)
     rows = same_rows(x=x, y=y, task=task)
-    with undisturbed(problem):
+    with differentiable(problem):
         losses, squares = problem.zeros(rows), problem.zeros(rows)
         for found in passes(
             problem, criterion, x, given(y), task, inspection, rows_per_pass

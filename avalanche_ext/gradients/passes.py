@@ -84,11 +84,11 @@ def passes(
     rows_per_pass: int | None = None,
 ) -> Iterator[Labelled]:
     """Gradients of each row of ``x``, to be read in the state of
-    :func:`~avalanche_ext.gradients.problem.undisturbed`."""
+    :func:`~avalanche_ext.gradients.problem.differentiable`."""
     rows = count_rows(x)
     if not rows:
         return
-    if inspection is None or not inspection.fits(problem):
+    if inspection is None or not inspection.fits(problem.model):
         inspection = inspect_rows(problem, x, task)
     step = rows_a_pass(problem, inspection, rows_per_pass)
     for start in range(0, rows, step):

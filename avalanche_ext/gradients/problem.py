@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from avalanche_ext.gradients.rows import apply
+from avalanche_ext.undisturbed import undisturbed
 
 Forward = Callable[[nn.Module, Any, Tensor | None], Any]
 Parameters = Literal["all", "last"] | Collection[str]
@@ -98,23 +99,11 @@ def problem_of(
 
 
 @contextmanager
-def undisturbed(problem: Problem) -> Iterator[None]:
-    """Evaluation mode, gradients on, full precision; all as before at the end.
+def differentiable(problem: Problem) -> Iterator[None]:
+    """:func:`~avalanche_ext.undisturbed.undisturbed`, but with gradients on.
 
-    In evaluation mode batch norm uses its running statistics and dropout is off:
-    without this the gradient of one row is not defined. Each module's own ``training``
-    is restored.
+    Without evaluation mode, in which batch norm uses its running statistics and dropout
+    is off, the gradient of one row is not defined.
     """
-    modules = [module for module in problem.model.modules() if module.training]
-    for module in modules:
-        module.training = False
-    try:
-        with (
-            torch.inference_mode(False),
-            torch.enable_grad(),
-            torch.autocast(problem.device.type, enabled=False),
-        ):
-            yield
-    finally:
-        for module in modules:
-            module.training = True
+    with undisturbed(problem.model), torch.enable_grad():
+        yield

@@ -14,8 +14,8 @@ from avalanche_ext.gradients.inspection import Inspection, inspect_rows
 from avalanche_ext.gradients.problem import (
     Parameters,
     Problem,
+    differentiable,
     problem_of,
-    undisturbed,
 )
 from avalanche_ext.gradients.rows import count_rows, linear
 from avalanche_ext.gradients.sources import Source, survey
@@ -188,7 +188,7 @@ class GradientRecorder:
             self._backward_hooks.append(_keep_gradient(source, delta))
 
     def _inspect(self, sources: list[Source], batch: Any) -> None:
-        if self.inspection is None or not self.inspection.fits(self._problem):
+        if self.inspection is None or not self.inspection.fits(self.model):
             self.inspection = self._inspect_rows(batch, None)
         for source in sources:
             if self.inspection.unmet(source.names):
@@ -200,7 +200,7 @@ class GradientRecorder:
         calls = [list(layer.calls) for layer in self._layers]
         self._inspecting = True
         try:
-            with undisturbed(self._problem):
+            with differentiable(self._problem):
                 some = None if rows is None else rows.cpu()
                 return inspect_rows(self._problem, batch, None, some)
         finally:

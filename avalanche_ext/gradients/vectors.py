@@ -12,9 +12,9 @@ from avalanche_ext.gradients.problem import (
     Forward,
     Parameters,
     Problem,
+    differentiable,
     forward_rows,
     problem_of,
-    undisturbed,
 )
 from avalanche_ext.gradients.rows import same_rows, take
 
@@ -55,7 +55,7 @@ def gradient_vectors(
     problem = problem_of(model, forward, _no_last(parameters))
     slices = _slices(problem)
     rows = same_rows(x=x, y=y, task=task)
-    with undisturbed(problem):
+    with differentiable(problem):
         vectors = problem.zeros(rows, next(reversed(slices.values())).stop)
         for found in passes(
             problem, criterion, x, given(y), task, inspection, rows_per_pass
@@ -94,11 +94,11 @@ def group_gradients(
     rows = same_rows(x=x, y=y, task=task, groups=groups)
     wanted = list(problem.parameters.values())
     count = int(groups.max()) + 1 if rows else 0
-    with undisturbed(problem):
+    with differentiable(problem):
         vectors = problem.zeros(count, next(reversed(slices.values())).stop)
         if not rows:
             return vectors
-        if inspection is None or not inspection.fits(problem):
+        if inspection is None or not inspection.fits(problem.model):
             inspection = inspect_rows(problem, x, task)
         step = rows_a_pass(problem, inspection, rows_per_pass)
         for group, vector in enumerate(vectors):
@@ -151,7 +151,7 @@ def gradient_cosines(
             "parameters' numbers in the order of parameter_slices"
         )
     rows = same_rows(x=x, y=y, task=task)
-    with undisturbed(problem):
+    with differentiable(problem):
         result = problem.zeros(rows, rows if against is None else len(against))
         if inspection is None and rows:
             inspection = inspect_rows(problem, x, task)
