@@ -14,6 +14,7 @@ from avalanche.models import (
 )
 from avalanche.models.dynamic_modules import avalanche_model_adaptation
 from model_traces import Experience, assert_same_traces, multi_head, traces
+from tensordict import TensorDict
 from torch import nn
 from torch.nn.functional import dropout
 
@@ -146,6 +147,20 @@ def test_nested_inputs():
     words = model.embed(x["text"]["ids"]).mean(1)
     torch.testing.assert_close(found, torch.cat([words, x["extra"]], 1).detach())
     torch.testing.assert_close(output["a"][0], model(x)["a"][0].detach())
+
+
+def test_a_mapping_that_the_memory_stores():
+    class Sensors(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last = nn.Linear(5, 3)
+
+        def forward(self, x):
+            return self.last(torch.cat([x["a"], x["b"]], 1))
+
+    x = TensorDict({"a": torch.rand(9, 3), "b": torch.rand(9, 2)}, batch_size=[9])
+    found = features(Sensors(), x, rows_per_pass=4)
+    torch.testing.assert_close(found, torch.cat([x["a"], x["b"]], 1))
 
 
 def test_features_that_the_model_changes_afterwards():

@@ -133,6 +133,26 @@ def _forward(model, x, task):
     return model(x) if task is None else model(x, task)
 
 
+@pytest.mark.parametrize("n", [1, 5])
+def test_layers_that_torch_would_skip_in_evaluation_mode(n):
+    """Transformer layers have a fast path without their dropout layers."""
+
+    class Transformer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.TransformerEncoderLayer(8, 2, 16, 0.3, batch_first=True)
+            self.last = nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.last(self.body(x).mean(1))
+
+    model, x = Transformer(), torch.rand(n, 4, 8)
+    found, dropped = dropout_outputs(model, x, None, passes=3, seed=0, forward=_forward)
+    assert dropped
+    assert found.shape == (3, n, 3)
+    assert (found.std(0) > 0).all()
+
+
 def test_heads_are_met_once():
     """Rows of several heads need no pass from the start."""
     model, calls = multi_head(lambda: MTSimpleMLP(16, 12)), []
