@@ -19,6 +19,7 @@ from avalanche_ext.gradients.problem import (
     Forward,
     Parameters,
     Problem,
+    Shapes,
     differentiable,
     forward_rows,
     problem_of,
@@ -50,11 +51,11 @@ class Inspection:
     reason: str
     independent: bool
     row_bytes: int
-    shapes: tuple[tuple[str, torch.Size, bool], ...]
+    shapes: Shapes
 
-    def fits(self, model: nn.Module) -> bool:
+    def fits(self, problem: Problem) -> bool:
         """Whether the model's parameters are still those that were inspected."""
-        return self.shapes == _shapes(model)
+        return self.shapes == problem.shapes
 
     def unmet(self, names: Iterable[str]) -> bool:
         """Whether one of these parameters was not used when inspected."""
@@ -154,7 +155,7 @@ def inspect_rows(
         reason,
         independent,
         max(1, numbers * values.element_size() // len(rows)),
-        _shapes(problem.model),
+        problem.shapes,
     )
 
 
@@ -196,10 +197,6 @@ def _scales(source: Source, plain: Tensor, scaled: Tensor, scales: Tensor) -> bo
     most = plain.abs().max().item() if plain.numel() else 0.0
     back = scaled / own
     return torch.allclose(back, plain, rtol=1e-3, atol=1e-5 * most, equal_nan=True)
-
-
-def _shapes(model: nn.Module) -> tuple[tuple[str, torch.Size, bool], ...]:
-    return tuple((n, p.shape, p.requires_grad) for n, p in model.named_parameters())
 
 
 def _various(rows: int, task: Tensor | None) -> Tensor:

@@ -35,9 +35,9 @@ def refusal(module: nn.Module) -> str | None:
         return f"no formula for {type(module).__name__}"
     if type(module).forward is not kind.forward or "forward" in vars(module):
         return f"{type(module).__name__} has a forward of its own"
-    own = {name for name, _ in module.named_parameters(recurse=False)}
-    if own - {"weight", "bias"}:
-        return f"unknown parameters {', '.join(sorted(own - {'weight', 'bias'}))}"
+    unknown = module._parameters.keys() - {"weight", "bias"}
+    if unknown:
+        return f"unknown parameters {', '.join(sorted(unknown))}"
     if isinstance(module, nn.Embedding) and (
         module.scale_grad_by_freq or module.max_norm is not None
     ):

@@ -88,7 +88,7 @@ def passes(
     rows = count_rows(x)
     if not rows:
         return
-    if inspection is None or not inspection.fits(problem.model):
+    if inspection is None or not inspection.fits(problem):
         inspection = inspect_rows(problem, x, task)
     step = rows_a_pass(problem, inspection, rows_per_pass)
     for start in range(0, rows, step):

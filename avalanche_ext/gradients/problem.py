@@ -14,6 +14,7 @@ from avalanche_ext.undisturbed import undisturbed
 
 Forward = Callable[[nn.Module, Any, Tensor | None], Any]
 Parameters = Literal["all", "last"] | Collection[str]
+Shapes = tuple[tuple[str, torch.Size, bool], ...]
 
 
 def forward_rows(model: nn.Module, x: Any, task: Tensor | None) -> Any:
@@ -33,12 +34,14 @@ class Problem:
 
     :param parameters: trainable parameters that are asked for, by name.
     :param last: only those of the last layer with parameters.
+    :param shapes: of all parameters of the model, and whether they are trainable.
     """
 
     model: nn.Module
     forward: Forward
     parameters: dict[str, nn.Parameter]
-    last: bool = False
+    last: bool
+    shapes: Shapes
 
     @property
     def device(self) -> torch.device:
@@ -95,7 +98,8 @@ def problem_of(
             f"none of the {len(asked)} parameters asked for is trainable: set "
             "requires_grad, or ask for others"
         )
-    return Problem(model, forward, trainable, parameters == "last")
+    shapes = tuple((name, p.shape, p.requires_grad) for name, p in named.items())
+    return Problem(model, forward, trainable, parameters == "last", shapes)
 
 
 @contextmanager

@@ -188,7 +188,7 @@ class GradientRecorder:
             self._backward_hooks.append(_keep_gradient(source, delta))
 
     def _inspect(self, sources: list[Source], batch: Any) -> None:
-        if self.inspection is None or not self.inspection.fits(self.model):
+        if self.inspection is None or not self.inspection.fits(self._problem):
             self.inspection = self._inspect_rows(batch, None)
         for source in sources:
             if self.inspection.unmet(source.names):

@@ -98,7 +98,7 @@ def group_gradients(
         vectors = problem.zeros(count, next(reversed(slices.values())).stop)
         if not rows:
             return vectors
-        if inspection is None or not inspection.fits(problem.model):
+        if inspection is None or not inspection.fits(problem):
             inspection = inspect_rows(problem, x, task)
         step = rows_a_pass(problem, inspection, rows_per_pass)
         for group, vector in enumerate(vectors):
