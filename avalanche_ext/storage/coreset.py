@@ -80,22 +80,26 @@ class _Cover:
         cpu = features.device.type == "cpu"
         size = max(1, (_BLOCK_CPU if cpu else _BLOCK) // max(1, features.shape[1]))
         self._features = features
-        self._blocks = torch.split(features, size)
         self._distance = torch.full(
             (len(features),), torch.inf, dtype=self._dtype, device=features.device
         )
-        self._parts = torch.split(self._distance, size)
-        self._gap = torch.empty(
-            self._blocks[0].shape, dtype=self._dtype, device=features.device
-        )
+        blocks = torch.split(features, size)
+        gap = torch.empty(blocks[0].shape, dtype=self._dtype, device=features.device)
+        self._steps = [
+            (block, nearest, gap[: len(block)])
+            for block, nearest in zip(
+                blocks, torch.split(self._distance, size), strict=True
+            )
+        ]
         self._checked = False
 
     def add(self, center: Tensor) -> None:
         """One more centre, shape ``(d,)``."""
         center = center.to(self._dtype)
-        for block, nearest in zip(self._blocks, self._parts, strict=True):
-            gap = self._gap[: len(block)]
-            torch.sub(block.to(self._dtype), center, out=gap)
+        for block, nearest, gap in self._steps:
+            if block.dtype is not self._dtype:
+                block = block.to(self._dtype)
+            torch.sub(block, center, out=gap)
             torch.minimum(nearest, gap.square_().sum(1), out=nearest)
         if not self._checked:
             self._check_finite()
