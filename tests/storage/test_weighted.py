@@ -257,6 +257,8 @@ def test_with_replacement_never_leaves_the_rows(monkeypatch):
     for point, row in ((last, 9), (torch.zeros_like(last), 0)):
         monkeypatch.setattr(torch, "rand", lambda *_, point=point, **__: point)
         assert with_replacement(probability, 1, seeded()).tolist() == [row]
+    never = torch.tensor([0.0, 1.0], dtype=torch.float64)  # the point is 0 still
+    assert with_replacement(never, 1, seeded()).tolist() == [1]
 
 
 # Probabilities
