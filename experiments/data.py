@@ -146,6 +146,11 @@ def _check_pair(source: str, part: str, x: np.ndarray, y: np.ndarray) -> None:
         raise UserError(
             f"{source}: x_{part} is {x.dtype}; use uint8 for images or float32"
         )
+    if x.size == 0 or y.size == 0:
+        raise UserError(
+            f"{source}: x_{part} has shape {x.shape} and y_{part} {y.shape}: give one "
+            "row or more, without empty dimensions"
+        )
     if x.ndim < 2 or (x.dtype == np.uint8 and x.ndim > 4):
         raise UserError(
             f"{source}: x_{part} has shape {x.shape}; use (n, height, width), "

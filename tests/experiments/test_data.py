@@ -82,6 +82,7 @@ def test_labels_may_be_a_column(write):
 @pytest.mark.parametrize(
     ("changed", "parts"),
     [
+        ({"x_train": np.zeros((6, 0, 4), np.uint8)}, ["(6, 0, 4)", "give one row"]),
         ({"x_train": images(6, dtype=np.int32)}, ["x_train is int32", "use uint8"]),
         ({"x_test": images(3, ())}, ["x_test has shape (3,)", "(n, features)"]),
         ({"x_train": images(6, (7, 7, 5))}, ["(6, 7, 7, 5)", "1, 3 or 4 channels"]),
