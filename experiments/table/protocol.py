@@ -64,6 +64,8 @@ class Cell:
     :param seeds: how many seeds of ours decide.
     :param published: by metric.
     :param strength: strengths as published, where ``settings`` hold them converted.
+    :param counted: whether it is a row of the published table; if not, its figures are
+        shown beside those of such a row, and left out of the conclusion.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Cell:
     published: dict[str, Published]
     strength: dict[str, Any]
     note: str
+    counted: bool
 
     @property
     def implemented(self) -> bool:

@@ -6,11 +6,13 @@ import pytest
 
 from experiments.errors import UserError
 from experiments.methods import METHODS
+from experiments.models import INITS
 from experiments.sources import SOURCES
 from experiments.table import reading
 from experiments.table.protocol import CERTAINTIES, TO_COME, Published
 
 PAPER = "cells.plain.published.average_accuracy"
+TRANSFER = "cells.er.published.backward_transfer"
 
 
 def test_a_table_is_read(protocols):
@@ -33,12 +35,19 @@ def test_a_table_is_read(protocols):
 
 
 def test_a_value_may_say_otherwise_than_all(changed):
-    own = {"mean": 1, "sd": 2, "seeds": 9, "source": "B", "certainty": "recalled"}
+    own = {"mean": 10, "sd": 2, "seeds": 9, "source": "B", "certainty": "recalled"}
     name = changed(PAPER, own)
     cell = reading.read(name).cells["plain"]
     assert cell.published["average_accuracy"] == (
-        Published(1.0, 2, False, 9, "B", "recalled", "recalled")
+        Published(10.0, 2, False, 9, "B", "recalled", "recalled")
     )
+
+
+def test_a_transfer_over_all_tasks_becomes_one_over_those_before_the_last(changed):
+    own = {"mean": -9.5, "sd": 1.9, "of_tasks": 20}
+    found = reading.read(changed(TRANSFER, own)).cells["er"].published
+    assert found["backward_transfer"].mean == pytest.approx(-10.0)
+    assert found["backward_transfer"].spread == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +101,8 @@ def test_the_certainty_of_mean_and_spread(changed, protocols, for_all, own, expe
         ("cells.er.set", {"mem": 5}, ["cells.er: --set mem=5", "mem_size (int"]),
         ("cells.er.set", {"mem_size": "big"}, ["--set mem_size=big", "is not int"]),
         ("cells.er.set", 5, ["cells.er.set: 5 is no object"]),
+        ("cells.plain.method", ["naive"], ['cells.plain.method: ["naive"] is no text']),
+        ("cells.plain.method", {}, ["cells.plain.method: {} is no text"]),
         ("cells.plain.method", "nave", ["cells.plain.method: unknown method 'nave'"]),
         ("cells.plain.method", "der ", ["unknown method 'der ' (did you mean 'der'?)"]),
         ("cells.plain.label", "", ["cells.plain.label", "is no text"]),
@@ -101,6 +112,16 @@ def test_the_certainty_of_mean_and_spread(changed, protocols, for_all, own, expe
             "cells.plain.published_strength",
             {"lambda": 3},
             ["cells.plain.published_strength", 'no "set": add it'],
+        ),
+        ("cells.plain.counted", 1, ["cells.plain.counted: 1: use true or false"]),
+        ("cells.a/x", {}, ["cells: 'a/x' names a folder: use letters, digits and -"]),
+        ("cells.a b", {}, ["cells: 'a b' names a folder"]),
+        ("cells.", {}, ["cells: '' names a folder"]),
+        ("options.benchmark", "own", ["options.benchmark: unknown benchmark 'own'"]),
+        (
+            "cells.later.options",
+            {"benchmark": "mnist"},
+            ["cells.later.options.benchmark: unknown benchmark 'mnist'"],
         ),
         ("cells.plain.published", {}, ["cells.plain.published: is empty"]),
         (
@@ -113,11 +134,35 @@ def test_the_certainty_of_mean_and_spread(changed, protocols, for_all, own, expe
         (PAPER, {"mean": 80, "sd": 1, "sem": 1}, ['give one of "sd" and "sem"']),
         (PAPER, {"mean": "80", "sd": 1}, [f'{PAPER}.mean: "80" is no number']),
         (PAPER, {"sd": 1}, [f'{PAPER}: no "mean"']),
-        (PAPER, {"mean": 80, "sd": -1}, ["its ± is -1: use 0 or more, or null"]),
+        (PAPER, {"mean": float("nan"), "sd": 1}, [f"{PAPER}.mean: nan: use a number"]),
+        (PAPER, {"mean": float("inf"), "sd": 1}, [f"{PAPER}.mean: inf: use a number"]),
+        (PAPER, {"mean": 100.5, "sd": 1}, [f"{PAPER}.mean: 100.5", "-100 to 100"]),
+        (PAPER, {"mean": 10**400, "sd": 1}, [f"{PAPER}.mean: 1000", "-100 to 100"]),
+        (PAPER, {"mean": 0.8, "sd": 1}, [f"{PAPER}.mean: 0.8 is no accuracy in %"]),
+        (PAPER, {"mean": 1, "sd": 1}, ["mean: 1.0 is no accuracy in %"]),
+        (PAPER, {"mean": -5, "sd": 1}, ["mean: -5.0 is no accuracy in %"]),
+        (PAPER, {"mean": 80, "sd": float("nan")}, [f"{PAPER}.sd: nan: use a number"]),
+        (PAPER, {"mean": 80, "sem": 101}, [f"{PAPER}.sem: 101: use a number"]),
+        (PAPER, {"mean": 80, "sd": "1"}, [f'{PAPER}.sd: "1" is no number']),
+        (PAPER, {"mean": 80, "sd": 1, "of_tasks": 5}, ["unknown key 'of_tasks'"]),
+        (TRANSFER, {"mean": -101, "sd": None}, [f"{TRANSFER}.mean: -101"]),
+        (TRANSFER, {"mean": 1, "sd": None, "of_tasks": 1}, ["of_tasks: 1: use 2"]),
+        (TRANSFER, {"mean": 1, "sd": None, "of_tasks": 2.5}, ["of_tasks: 2.5: use a"]),
+        (PAPER, {"mean": 80, "sd": -1}, ["its ± is -1.0: use 0 or more, or null"]),
         (
             PAPER,
             {"mean": 80, "sd": 1, "certainty": "sure"},
             [f"{PAPER}: unknown certainty 'sure'", "repo, copy, recalled"],
+        ),
+        (
+            PAPER,
+            {"mean": 80, "sd": 1, "certainty": ["repo"]},
+            [f'{PAPER}.certainty: ["repo"] is no text'],
+        ),
+        (
+            PAPER,
+            {"mean": 80, "sd": 1, "spread_certainty": {}},
+            [f"{PAPER}.certainty: {{}} is no text"],
         ),
         (
             PAPER,
@@ -192,6 +237,7 @@ TABLES = {
     "what-to-keep": 8,
     "meta-rotated-mnist": 6,
     "split-cifar10-online": 12,
+    "split-cifar10-offline": 18,
 }
 
 
@@ -201,6 +247,7 @@ def test_the_protocols_that_ship_are_of_the_form(name):
     assert len(table.cells) == TABLES[name]
     for cell in table.cells.values():
         assert cell.options["benchmark"] in SOURCES
+        assert cell.options["init"] in INITS  # said, not left to a default
         assert cell.method is None or cell.method in METHODS or cell.method in TO_COME
         for published in cell.published.values():
             assert published.certainty in CERTAINTIES
@@ -227,3 +274,48 @@ def test_strengths_are_converted(name, cell, strength, own):
     found = reading.read(name).cells[cell]
     assert strength.items() <= found.strength.items()
     assert own.items() <= found.settings.items()
+
+
+def test_what_a_table_rests_on_without_being_published_is_noted():
+    notes = {name: reading.read(name).note for name in reading.names()}
+    assert "truncated normal" in notes["tiny-memories"]
+    assert "not known" in notes["what-to-keep"]
+    for name in ("split-mnist-online", "permuted-mnist", "rotated-mnist"):
+        assert "not published" in reading.read(name).cells["joint"].note
+    meta = reading.read("meta-rotated-mnist").cells
+    assert "script of MER's authors" in meta["online"].note
+    assert "not known" in meta["ewc"].note
+    assert meta["ewc"].strength["conversion"] == "unknown"
+
+
+def test_the_references_of_gss_are_given():
+    for cell in reading.read("what-to-keep").cells.values():
+        assert cell.method != "gss" or cell.settings["references"] == 10
+    for cell in reading.read("split-mnist-online").cells.values():
+        assert cell.method != "gss" or cell.settings["gss_batch_size"] == 10
+
+
+def test_published_transfers_of_the_meta_table_are_over_19_tasks():
+    cells = reading.read("meta-rotated-mnist").cells
+    found = {
+        name: cell.published["backward_transfer"].mean for name, cell in cells.items()
+    }
+    assert found["gem"] == pytest.approx(-18.02 * 20 / 19)
+    assert found["la-maml"] == pytest.approx(-8.64 * 20 / 19)
+
+
+def test_the_offline_table_is_there_and_says_why_it_is_not_run():
+    table = reading.read("split-cifar10-offline")
+    assert not any(cell.implemented for cell in table.cells.values())
+    assert "not there yet" in table.note
+    assert table.cells["derpp-500"].published["average_accuracy"].mean == 72.7
+
+
+def test_only_the_row_that_is_ours_alone_is_not_counted():
+    uncounted = [
+        (name, cell.name)
+        for name in reading.names()
+        for cell in reading.read(name).cells.values()
+        if not cell.counted
+    ]
+    assert uncounted == [("split-mnist-online", "er-500-online")]
