@@ -41,7 +41,12 @@ def block(table: Protocol, compared: Mapping[str, Sequence[Comparison]]) -> str:
     told = [table.setting, f"mean ± sd of {which}, in %", *_sources(sources)]
     if any(is_recalled(one.published) for one in every):
         told.append(RECALLED)
-    told.append(conclusion(every))
+    told += conclusion(table, compared)
+    told += [
+        f"{table.cells[name].label}: {table.cells[name].note}"
+        for name in shown
+        if not table.cells[name].counted
+    ]
     intro = textwrap.fill(
         " ".join(f"{_capital(sentence).rstrip('.')}." for sentence in told),
         WIDTH,

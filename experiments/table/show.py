@@ -1,6 +1,7 @@
 """A table as text: published beside measured, and what came of it."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from experiments.table.verdict import ENOUGH, JUDGED, PASSED, Comparison, Round
 
 LEFT = (0, 1, 5)
 HEADER = ["cell", "quantity", "published", "measured", "difference", "verdict"]
+PLAIN = "naive"
 RECALLED = "in brackets: recalled, not checked against the source"
 
 
@@ -45,20 +47,60 @@ def text(
         if cell.note and any(one.first.values for one in compared[cell.name])
     ]
     parts += [f"{name} failed: {error}" for name, error in failures.items()]
-    parts.append(conclusion([one for some in compared.values() for one in some]))
+    parts += conclusion(table, compared)
     return "\n".join(parts)
 
 
-def conclusion(compared: Sequence[Comparison]) -> str:
-    """How many figures are reproduced, and whether that is enough for the table."""
-    judged = [one for one in compared if one.verdict in JUDGED]
-    if not judged:
-        return "no figure is judged yet"
-    passed = sum(one.verdict in PASSED for one in judged)
-    return (
-        f"{passed} of {len(judged)} judged figures are reproduced or above "
-        f"({passed / len(judged):.1%}; a table is reproduced from {ENOUGH:.0%} on)"
-    )
+def conclusion(
+    table: Protocol, compared: Mapping[str, Sequence[Comparison]]
+) -> list[str]:
+    """What came of the figures of a table, in sentences.
+
+    A share is told of figures whose mean is checked alone: against a recalled one
+    nothing can be missed.
+
+    :param compared: by name of the cell; those that are no row of the table are left
+        out.
+    """
+    counted = {n: some for n, some in compared.items() if table.cells[n].counted}
+    figures = [one for some in counted.values() for one in some]
+    found = Counter(one.verdict for one in figures)
+    incomplete = f", {found['incomplete']} incomplete" * bool(found["incomplete"])
+    told = [
+        f"{_numbered(len(figures), 'figure')}: {found['reproduced']} reproduced, "
+        f"{found['above']} above, {found['missed']} missed, {found['inconclusive']} "
+        f"inconclusive{incomplete}, {found['not run']} not run"
+    ]
+    judged = [one for one in figures if one.verdict in JUDGED]
+    checked = [one for one in judged if one.published.certainty != "recalled"]
+    if checked:
+        passed = sum(one.verdict in PASSED for one in checked)
+        told.append(
+            f"reproduced or above: {passed} of {len(checked)} judged against a checked "
+            f"mean ({passed / len(checked):.1%}; a table is reproduced from "
+            f"{ENOUGH:.0%} on)"
+        )
+    if hits := len(judged) - len(checked):
+        told.append(
+            f"{hits} reproduced or above against a recalled mean, where nothing can be "
+            "missed: no share is told of them"
+        )
+    plain = [
+        table.cells[name].label
+        for name, some in counted.items()
+        if table.cells[name].method == PLAIN
+        and any(one.verdict == "above" for one in some)
+    ]
+    if plain:
+        told.append(
+            f"plain training is above what is published of it ({'; '.join(plain)}): "
+            "the protocols may differ there, and with them what methods gain"
+        )
+    return told
+
+
+def _numbered(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def tables_list(tables: Iterable[Protocol]) -> str:
@@ -69,7 +111,7 @@ def tables_list(tables: Iterable[Protocol]) -> str:
 
 def cells(table: Protocol) -> str:
     """How many cells a table has."""
-    return f"{len(table.cells)} cell{'s' * (len(table.cells) > 1)}"
+    return _numbered(len(table.cells), "cell")
 
 
 def run_line(cell: Cell, result: Mapping[str, Any], seconds: float) -> str:

@@ -14,9 +14,7 @@ Verdict = Literal[
     "missed",
     "inconclusive",
     "incomplete",
-    "failed",
     "not run",
-    "not yet implemented",
 ]
 PASSED: tuple[Verdict, ...] = ("reproduced", "above")
 JUDGED: tuple[Verdict, ...] = (*PASSED, "missed")
@@ -105,11 +103,6 @@ class Comparison:
     first: Round
     again: Round
     verdict: Verdict
-
-    @property
-    def deciding(self) -> Round:
-        """The seeds that the verdict is of."""
-        return self.again if self.missed_first and self.again.complete else self.first
 
     @property
     def missed_first(self) -> bool:

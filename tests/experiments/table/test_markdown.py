@@ -1,7 +1,10 @@
 """experiments/table/markdown.py: tables of README.md, of what was measured only."""
 
+import json
+
 import pytest
 
+from experiments.table import reading
 from experiments.table.cells import comparisons
 from experiments.table.markdown import block
 from experiments.table.reading import read
@@ -37,8 +40,10 @@ def test_cells_with_results_are_rows(table):
     heading, intro, rows = made(table, plain=results(0.2, 0.21)).split("\n\n")
     assert heading == "### Digits"
     assert intro == (
-        "Five tasks. Mean ± sd of seeds 0–1, in %. Published: A paper. 1 of 1 judged "
-        "figures are\nreproduced or above (100.0%; a table is reproduced from 95% on)."
+        "Five tasks. Mean ± sd of seeds 0–1, in %. Published: A paper. 4 figures: 1 "
+        "reproduced, 0\nabove, 0 missed, 0 inconclusive, 3 not run. Reproduced or "
+        "above: 1 of 1 judged against a\nchecked mean (100.0%; a table is reproduced "
+        "from 95% on)."
     )
     assert rows.splitlines() == [
         "| cell | accuracy | published | verdict |",
@@ -63,7 +68,7 @@ def test_both_rounds_are_shown_where_the_first_missed(table):
         "| missed, again reproduced |"
     )
     # A second round that the first had no need of is not.
-    assert "again" not in made(table, plain=results(0.2, 0.2, 0.1, 0.1))
+    assert ", again" not in made(table, plain=results(0.2, 0.2, 0.1, 0.1))
     once = made(table, plain=results(0.1, 0.1, 0.2))
     assert once.endswith("again 20.00 | 20.00 ± 1.00 | missed |")
 
@@ -78,3 +83,15 @@ def test_numbers_of_seeds_that_differ_are_told(changed):
     assert "ean ± sd of seeds from 0 on" in found
     assert "| SGD | 20.00 ± 0.00 (n = 2) |" in found
     assert "| ER, memory 50 | 70.00 ± 0.00 (n = 3) |" in found
+
+
+def test_what_is_no_row_of_the_published_table_is_said(changed, protocols):
+    name = changed("cells.er.counted", False)
+    content = json.loads((reading.FOLDER / f"{name}.json").read_text())
+    content["cells"]["er"]["note"] = "no row of it"
+    table = read(protocols(content))
+    found = made(table, plain=results(0.2, 0.2), er=results(0.1, 0.1))
+    words = " ".join(found.split())
+    assert "2 figures: 1 reproduced, 0 above, 0 missed" in words
+    assert "ER, memory 50: no row of it." in words
+    assert "ER, memory 50:" not in made(table, plain=results(0.2, 0.2))

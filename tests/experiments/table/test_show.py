@@ -51,15 +51,67 @@ def test_ours_have_a_spread_from_two_on():
     assert measured([80.0, 81.0]) == "80.50 ± 0.71"
 
 
-def test_the_conclusion_counts_what_is_judged():
+RECALLED = published(certainty="recalled")
+
+
+def told(table, *some, cell="er"):
+    return conclusion(table, {cell: list(some)})
+
+
+def test_the_conclusion_counts_every_figure(protocols):
     reproduced, above, missed = compared(80, 80), compared(90, 90), compared(10, 10)
-    open_ones = [compared(), compared(80)]
-    recalled = compared(10, 10, theirs=published(certainty="recalled"))
-    assert conclusion([*open_ones, recalled]) == "no figure is judged yet"
-    assert conclusion([reproduced, above, missed, *open_ones, recalled]) == (
-        "2 of 3 judged figures are reproduced or above (66.7%; a table is reproduced "
-        "from 95% on)"
-    )
+    open_ones = [compared(), compared(), compared(80)]
+    unsure = compared(10, 10, theirs=RECALLED)
+    table = read("digits")
+    assert told(table, *open_ones, unsure) == [
+        "4 figures: 0 reproduced, 0 above, 0 missed, 1 inconclusive, 1 incomplete, "
+        "2 not run"
+    ]
+    assert told(table, reproduced, above, missed, *open_ones, unsure) == [
+        "7 figures: 1 reproduced, 1 above, 1 missed, 1 inconclusive, 1 incomplete, "
+        "2 not run",
+        "reproduced or above: 2 of 3 judged against a checked mean (66.7%; a table is "
+        "reproduced from 95% on)",
+    ]
+    assert told(table, reproduced)[0].startswith("1 figure: 1 reproduced, 0 above")
+
+
+def test_no_share_is_told_of_what_could_not_be_missed(protocols):
+    hits = [compared(80, 80, theirs=RECALLED), compared(90, 90, theirs=RECALLED)]
+    found = told(read("digits"), *hits)
+    assert found == [
+        "2 figures: 1 reproduced, 1 above, 0 missed, 0 inconclusive, 0 not run",
+        "2 reproduced or above against a recalled mean, where nothing can be missed: "
+        "no share is told of them",
+    ]
+    # Nor do they raise the share of the others.
+    found = told(read("digits"), *hits, compared(80, 80), compared(10, 10))
+    assert "1 of 2 judged against a checked mean (50.0%" in found[1]
+    # A ± that is recalled takes no miss away that is one without it.
+    loose = published(spread=1.0, of_spread="recalled")
+    found = told(read("digits"), compared(80, 80, theirs=loose))
+    assert "1 of 1 judged against a checked mean (100.0%" in found[1]
+
+
+def test_plain_training_above_is_told_in_words(protocols):
+    table = read("digits")
+    for theirs in (published(), RECALLED):
+        above = compared(90, 90, theirs=theirs)
+        assert told(table, above, cell="plain")[-1] == (
+            "plain training is above what is published of it (SGD): the protocols may "
+            "differ there, and with them what methods gain"
+        )
+        assert not any("plain" in one for one in told(table, above, cell="er"))
+    assert len(told(table, compared(80, 80), cell="plain")) == 2
+
+
+def test_what_is_no_row_of_the_table_does_not_count(changed):
+    table = read(changed("cells.er.counted", False))
+    outcomes = {"plain": [compared(80, 80)], "er": [compared(10, 10)]}
+    found = conclusion(table, outcomes)
+    assert found[0].startswith("1 figure: 1 reproduced, 0 above, 0 missed")
+    assert "1 of 1 judged" in found[1]
+    assert "missed" in text(table, outcomes, {}).splitlines()[5]  # shown it is
 
 
 def test_lines_are_aligned_and_remarks_follow(changed):
@@ -79,14 +131,15 @@ def test_lines_are_aligned_and_remarks_follow(changed):
         [
             "plain: mind this",
             "later failed: seed 0: no",
-            "1 of 1 judged figures are reproduced or above (100.0%; a table is "
-            "reproduced from 95% on)",
+            "2 figures: 1 reproduced, 0 above, 0 missed, 0 inconclusive, 1 not run",
+            "reproduced or above: 1 of 1 judged against a checked mean (100.0%; a "
+            "table is reproduced from 95% on)",
         ]
     )
 
 
 def test_brackets_are_explained_where_there_are_any(changed):
-    recalled = {"mean": 1.0, "sd": None, "certainty": "recalled"}
+    recalled = {"mean": 10.0, "sd": None, "certainty": "recalled"}
     table = read(changed("cells.plain.published.average_accuracy", recalled))
     theirs = table.cells["plain"].published["average_accuracy"]
     shown = text(table, {"plain": [compared(theirs=theirs)]}, {})
