@@ -4,7 +4,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,9 +34,7 @@ class Table:
     cells: Annotated[tuple[str, ...], arg(metavar="CELL [CELL ...]")] = ()
     """Cells to run: all of them unless named."""
     seeds: Annotated[int | None, arg(metavar="INT")] = None
-    """Number of seeds (none: as the protocol says)."""
-    first_seed: int = 0
-    """The seeds are FIRST_SEED, FIRST_SEED + 1, …"""
+    """Number of seeds, from 0 on (none: as the protocol says)."""
     jobs: int = 2
     """Runs at a time, each in a process with one thread."""
     confirm: bool = True
@@ -54,6 +52,20 @@ class Table:
     show: bool = False
     """Run nothing: print what is there."""
 
+    def changed(self, *but: str) -> str:
+        """The options that are not at their defaults, as typed.
+
+        :param but: names that do not count.
+        """
+        return ", ".join(
+            f"--{'no-' * (value is False)}{one.name.replace('_', '-')}"
+            for one in fields(self)
+            if (value := getattr(self, one.name)) != one.default and one.name not in but
+        )
+
+
+_SHOWN = ("name", "cells", "seeds", "out", "show")
+"""Options that matter to what is shown."""
 
 WorkThrough = Callable[..., "Generator[Done[SeedRun] | Failed[SeedRun], None, None]"]
 
@@ -67,21 +79,23 @@ def run_table(
     :param work_through: does the runs; by default
         :func:`experiments.table.pool.work_through`.
     :raises UserError: before anything runs for an unknown name, options that no run
-        takes and results of another configuration; after the table is printed where a
-        run failed or nothing was measured.
+        takes, options that would do nothing and results of another configuration;
+        after the table is printed where a run failed or nothing is measured.
     """
     from experiments.table.reading import names, read
     from experiments.table.show import tables_list, text
 
     if options.name is None:
+        if given := options.changed():
+            raise UserError(f"{given} without a table: name one, as in table NAME")
         print(tables_list(map(read, names())))
         return
     for name in ("seeds", "jobs"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} {value}: use 1 or more")
-    if options.first_seed < 0:
-        raise UserError(f"--first-seed {options.first_seed}: use 0 or more")
+    if options.show and (given := options.changed(*_SHOWN)):
+        raise UserError(f"{given} with --show, which runs nothing: leave one out")
     table = read(options.name)
     run = _Run(options, table, command)
     if not options.show:
@@ -141,15 +155,20 @@ class _Run:
         if self.failures:
             told = "; ".join(f"{name}, {why}" for name, why in self.failures.items())
             raise UserError(f"not everything was measured: {told}")
-        if not self.options.show and not any(self.results.values()):
+        if any(self.results.values()):
+            return
+        if self.options.show:
             raise UserError(
-                f"nothing was measured: {', '.join(self.cells)} name methods that are "
-                "not there yet; choose others by --cells"
+                f"nothing is measured of {self.table.name} in {self.options.out}: run "
+                "it without --show, or name the folder of its results by --out"
             )
+        raise UserError(
+            f"nothing was measured: {', '.join(self.cells)} name methods that are not "
+            "there yet; choose others by --cells"
+        )
 
     def _seeds(self, cell: "Cell") -> range:
-        first = self.options.first_seed
-        return range(first, first + (self.options.seeds or cell.seeds))
+        return range(self.options.seeds or cell.seeds)
 
     def _compared(self, cell: "Cell") -> "list[Comparison]":
         from experiments.table.cells import comparisons

@@ -56,7 +56,10 @@ def test_all_cells_run_and_are_compared(table, trainings, tmp_path):
         "-5.00 ± 0.50 sem -5.00 ± 0.00 (2) +0.00 reproduced"
     )
     assert row(printed, "later") == "90.00 ± 1.00 – – not yet implemented"
-    assert "3 of 3 judged figures are reproduced or above (100.0%" in printed
+    assert (
+        "4 figures: 2 reproduced, 1 above, 0 missed, 0 inconclusive, 1 not" in printed
+    )
+    assert "above: 3 of 3 judged against a checked mean (100.0%" in printed
     assert "plain, seed 1: warning: mind the gap" in table.told.err
     assert kept(tmp_path, "plain") == kept(tmp_path, "er") == ["seed-0", "seed-1"]
     place = tmp_path / "experiments" / "results" / "digits" / "er" / "seed-1"
@@ -71,8 +74,8 @@ def test_all_cells_run_and_are_compared(table, trainings, tmp_path):
 
 
 def test_cells_seeds_and_jobs_can_be_chosen(table, trainings):
-    table("er", seeds=3, first_seed=5, jobs=4, confirm=False)
-    assert trainings.done == [("er", 5), ("er", 6), ("er", 7)]
+    table("er", seeds=3, jobs=4, confirm=False)
+    assert trainings.done == [("er", 0), ("er", 1), ("er", 2)]
     assert trainings.jobs == 4
 
 
@@ -157,7 +160,7 @@ def test_a_cell_that_misses_runs_again_on_the_next_seeds(table, trainings, tmp_p
     )
     assert row(printed, "plain") == "20.00 ± 1.00 10.00 ± 0.00 (2) -10.00 missed"
     assert row(printed, "plain", "again") == "20.50 ± 0.71 (2) +0.50 reproduced"
-    assert "3 of 3 judged figures" in printed
+    assert "above: 3 of 3 judged" in printed
     assert len(kept(tmp_path, "plain")) == 4
 
 
@@ -165,7 +168,7 @@ def test_a_second_miss_stays_one_and_is_not_repeated(table, trainings):
     trainings.accuracy = {"plain": 0.1}
     printed = table("plain")
     assert row(printed, "plain", "again").endswith("missed")
-    assert "0 of 1 judged figures are reproduced or above (0.0%" in printed
+    assert "above: 0 of 1 judged against a checked mean (0.0%" in printed
     assert len(trainings.done) == 4
     table("plain")
     assert len(trainings.done) == 4
@@ -188,14 +191,18 @@ def test_a_second_round_can_be_left_out(table, trainings):
     printed = table("plain", confirm=False)
     assert trainings.done == [("plain", 0), ("plain", 1)]
     assert row(printed, "plain").endswith("missed")
-    assert "again" not in printed
+    assert "  again" not in printed
 
 
 def test_showing_runs_nothing(table, trainings):
-    printed = table(show=True)
+    with pytest.raises(
+        UserError, match=r"nothing is measured of digits in exp\S+: run"
+    ):
+        table(show=True)
+    printed = table.told.out
     assert trainings.done == []
     assert row(printed, "plain") == "20.00 ± 1.00 – – not run"
-    assert "no figure is judged yet" in printed
+    assert "0 inconclusive, 4 not run" in printed
     trainings.accuracy = {"plain": 0.2}
     table("plain", seeds=1)
     assert row(table(show=True), "plain").endswith("incomplete: 1 of 2 seeds")
@@ -215,7 +222,12 @@ def test_nothing_measured_is_a_failure(table, trainings):
         ("table digits --cells eer", ["unknown cell of digits 'eer'", "plain, er"]),
         ("table digits --seeds 0", ["--seeds 0: use 1 or more"]),
         ("table digits --jobs 0", ["--jobs 0: use 1 or more"]),
-        ("table digits --first-seed -1", ["--first-seed -1: use 0 or more"]),
+        ("table digits --first-seed 5", ["--first-seed"]),  # no seed is picked
+        ("table --cells er", ["--cells without a table: name one"]),
+        ("table --seeds 3 --show", ["--seeds, --show without a table"]),
+        ("table --no-confirm", ["--no-confirm without a table"]),
+        ("table digits --show --overwrite", ["--overwrite with --show"]),
+        ("table digits --show --jobs 1", ["--jobs with --show"]),
         ("table digits --device tpu", ["unknown device 'tpu'", "cpu, cuda"]),
     ],
 )
@@ -235,8 +247,8 @@ def test_a_mistake_is_told_in_one_line(
 def test_missing_data_are_told_before_anything_runs(
     table, changed, trainings, tmp_path
 ):
-    changed("options.benchmark", "own")
-    with pytest.raises(UserError, match="unknown benchmark 'own'"):
+    changed("options", {"benchmark": "split-mnist", "epochs": 1})
+    with pytest.raises(UserError, match="split-mnist"):
         table()
     assert trainings.done == []
 
