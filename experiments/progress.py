@@ -9,6 +9,8 @@ from tqdm import tqdm
 from experiments.errors import UserError
 
 EVERY = 50
+USUAL = 0.1
+"""The learning rate of a run unless the user says otherwise."""
 LARGEST = 1e18
 """Of evaluation losses: squares of larger numbers are inf."""
 
@@ -92,5 +94,10 @@ class ProgressPlugin(SupervisedPlugin):
         rate = strategy.optimizer.param_groups[0]["lr"]
         raise UserError(
             f"the loss is {loss:g} {when}, with learning rate {rate:g}: try --lr "
-            f"{rate / 10:g}, and look at the scale of the inputs"
+            f"{rate_to_try(rate):g}, and look at the scale of the inputs"
         )
+
+
+def rate_to_try(rate: float) -> float:
+    """A learning rate to try where a larger one ended in a loss that is no number."""
+    return min(rate / 10, USUAL)

@@ -1,7 +1,6 @@
 """Train and evaluate one seed."""
 
 import gc
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -13,7 +12,7 @@ from avalanche.training.supervised import Naive
 from torch.utils.data import DataLoader
 
 from avalanche_ext.plugins import ResidentDataPlugin
-from experiments import benchmarks, iterations, store
+from experiments import benchmarks, iterations, peak_memory, store
 from experiments.benchmarks import Benchmark
 from experiments.errors import UserError
 from experiments.job import Job
@@ -22,12 +21,13 @@ from experiments.measures import Measures
 from experiments.methods import build
 from experiments.models import MODELS
 from experiments.options import Run
-from experiments.progress import ProgressPlugin
+from experiments.progress import ProgressPlugin, rate_to_try
 from experiments.recipe import Recipe
 from experiments.rows import hold_out
 from experiments.upstream_limits import quiet
 
-FORMAT = 1
+ALLOCATION = ("allocate memory", "out of memory", "Storage size calculation overflow")
+"""What torch says, as a plain RuntimeError, where memory is not to be had."""
 
 
 class Trainer(Naive):
@@ -47,6 +47,24 @@ class Trainer(Naive):
             super().make_train_dataloader(shuffle=shuffle, **kwargs)
 
 
+@contextmanager
+def _sizes_that_fit() -> Iterator[None]:
+    """Tell what no memory can hold as what the user can change."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = " ".join(str(error).split())
+        if not isinstance(error, MemoryError) and not any(
+            part in text for part in ALLOCATION
+        ):
+            raise
+        raise UserError(
+            f"the memory of this machine is too small ({text[:200] or 'no more of it'})"
+            ": use a smaller --hidden, --batch-size or --set mem_size"
+        ) from error
+
+
+@_sizes_that_fit()
 def train_seed(job: Job, seed: int) -> dict[str, Any]:
     """Train on one experience after the other, evaluate all of them after each.
 
@@ -54,10 +72,11 @@ def train_seed(job: Job, seed: int) -> dict[str, Any]:
     timings and memory, whatever was computed before in this process.
 
     :return: the contents of ``result.json``.
-    :raises UserError: where the method's memory cannot serve the benchmark, or the
-        loss is no number.
+    :raises UserError: where the method's memory cannot serve the benchmark, the loss
+        is no number, or this machine's memory does not suffice.
     """
     options = job.options
+    peak = peak_memory.follow(job.device)
     recipe = build(options.method, job.method_options, seed)
     benchmark = _benchmark(job, recipe, seed)
     if recipe.prepare is not None:
@@ -89,11 +108,11 @@ def train_seed(job: Job, seed: int) -> dict[str, Any]:
         )
         try:
             with _imports_out_of_collections(), quiet():
-                spent = _train(strategy, benchmark, options, progress)
+                spent = train_stream(strategy, benchmark, options, progress)
         finally:
             progress.close()
     return {
-        "format": FORMAT,
+        "format": store.FORMAT,
         "benchmark": options.benchmark,
         "method": options.method,
         "scenario": options.scenario,
@@ -101,7 +120,7 @@ def train_seed(job: Job, seed: int) -> dict[str, Any]:
         **measures.result(),
         "classes": benchmark.classes,
         **spent,
-        "peak_memory_mb": _peak_memory(job.device),
+        "peak_memory_mb": peak(),
         "iterations": progress.iterations,
     }
 
@@ -122,13 +141,15 @@ def _benchmark(job: Job, recipe: Recipe, seed: int) -> Benchmark:
     )
 
 
-def _train(
+def train_stream(
     strategy: Any, benchmark: Benchmark, options: Run, progress: ProgressPlugin
 ) -> dict[str, float]:
-    """All training and evaluation; returns the seconds of each."""
+    """All training and evaluation of a run.
+
+    :return: the seconds of each.
+    :raises UserError: where the loss or the weights are no numbers.
+    """
     training = evaluation = 0.0
-    if strategy.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
     for t, experience in enumerate(benchmark.train):
         progress.begin(t, len(benchmark.train))
         start = _now(strategy.device)
@@ -155,7 +176,7 @@ def _check_weights(strategy: Any, t: int) -> None:
             rate = strategy.optimizer.param_groups[0]["lr"]
             raise UserError(
                 f"the weights {name} are not finite after experience {t + 1}, with "
-                f"learning rate {rate:g}: try --lr {rate / 10:g}"
+                f"learning rate {rate:g}: try --lr {rate_to_try(rate):g}"
             )
 
 
@@ -200,20 +221,6 @@ def _check_loss_weights(job: Job, benchmark: Benchmark) -> None:
             "experience begins, which an online stream hides: leave --stream-size out, "
             "or add --task-labels"
         )
-
-
-def _peak_memory(device: str) -> float:
-    """Largest memory so far in 10⁶ bytes: of the device, or of the process."""
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated() / 1e6
-    try:
-        import resource
-    except ImportError:  # Windows
-        import psutil
-
-        return psutil.Process().memory_info().peak_wset / 1e6
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from experiments.errors import UserError
-from experiments.progress import EVERY, ProgressPlugin
+from experiments.progress import EVERY, ProgressPlugin, rate_to_try
 
 
 def strategy(loss, device="cpu"):
@@ -67,6 +67,13 @@ def test_an_accelerator_is_waited_for_now_and_then_only():
         plugin.after_training_iteration(bad)
     with pytest.raises(UserError, match="by iteration"):
         plugin.after_training_exp(bad)
+
+
+@pytest.mark.parametrize(
+    ("rate", "told"), [(1e30, "0.1"), (5.0, "0.1"), (0.5, "0.05"), (1e-3, "0.0001")]
+)
+def test_the_learning_rate_to_try_is_a_usual_one(rate, told):
+    assert f"{rate_to_try(rate):g}" == told
 
 
 def test_the_bar_is_on_stderr_and_only_where_asked(capsys):

@@ -213,6 +213,16 @@ def test_a_loss_that_is_no_number_ends_the_run(blobs):
         train_seed(job(blobs, lr=1e12), 0)
 
 
+def test_the_peak_of_memory_is_that_of_the_seed(blobs):
+    first = train_seed(job(blobs), 0)["peak_memory_mb"]
+    torch.ones(150_000_000)  # 600 MB, given back at once
+    later = train_seed(job(blobs), 0)["peak_memory_mb"]
+    if first is None or later is None:
+        pytest.skip("the system knows no peak but that of the whole process")
+    assert first > 0
+    assert abs(later - first) < 300
+
+
 def test_optimizers():
     model = torch.nn.Linear(2, 2)
     sgd = training._optimizer(Run("b", "m", lr=0.3, momentum=0.5), model)
