@@ -20,10 +20,10 @@ from numpy.typing import ArrayLike
 from experiments import figures
 from experiments.errors import UserError
 from experiments.figures import Array, written
-from experiments.store import NO_MATTER
+from experiments.store import NO_MATTER, read
 
-FORMAT = 1
 _MATRICES = ("accuracy_matrix", "accuracy_matrix_task_known")
+_SAME = ("benchmark", "method", "scenario")
 _SCENARIOS = ("task", "domain", "class")
 
 
@@ -65,6 +65,9 @@ QUANTITIES = (
     Quantity("peak_memory_mb", "peak memory", "MB", compared=False),
     Quantity("iterations", "iterations", "steps", compared=False),
 )
+FIGURES = tuple(quantity.key for quantity in QUANTITIES)
+EXPECTED = (*_SAME, "seed", "classes", "memory_composition", "forgetting", *_MATRICES)
+"""Beside the figures, what a result has to hold."""
 
 
 @dataclass(frozen=True)
@@ -135,11 +138,11 @@ def load_run(directory: Path) -> Run:
         raise ReportError(_nothing(directory))
     results, configs = [], []
     for folder in done:
-        result = _read(folder / "result.json")
+        result = read(folder / "result.json", EXPECTED, FIGURES)
         _check(result, folder / "result.json", results[0] if results else result)
         results.append(result)
         if (folder / "config.json").is_file():
-            config = {"seed": result["seed"], **_read(folder / "config.json")}
+            config = {"seed": result["seed"], **read(folder / "config.json")}
             configs.append(config)
     return Run(
         directory,
@@ -341,35 +344,9 @@ def _nothing(directory: Path) -> str:
     )
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ReportError(
-            f"{path} is not readable as JSON ({error}); remove it and run again"
-        ) from error
-    version = content.get("format") if isinstance(content, dict) else None
-    if version != FORMAT:
-        raise ReportError(
-            f'{path} has "format" {version!r}, this reads {FORMAT}; make it again with '
-            "this version, or report with the version that made it"
-        )
-    return content
-
-
 def _check(result: dict[str, Any], path: Path, first: dict[str, Any]) -> None:
-    """Raise for a result that lacks a field or is not of the same run as ``first``."""
-    same = ("benchmark", "method", "scenario")
-    expected = (
-        *same,
-        *("seed", "classes", "memory_composition", "forgetting"),
-        *_MATRICES,
-        *(quantity.key for quantity in QUANTITIES),
-    )
-    missing = [key for key in expected if key not in result]
-    if missing:
-        raise ReportError(f"{path} lacks {', '.join(missing)}; remove it and run again")
-    for key in same:
+    """Raise for a result that is malformed or not of the same run as ``first``."""
+    for key in _SAME:
         if result[key] != first[key]:
             raise ReportError(
                 f"{path} is of {key} {result[key]!r}, the seeds beside it of "
@@ -380,9 +357,8 @@ def _check(result: dict[str, Any], path: Path, first: dict[str, Any]) -> None:
             f"{path}: memory_composition has another length than those of the seeds "
             "beside it; keep one run in a directory"
         )
-    dimensions = {quantity.key: 0 for quantity in QUANTITIES} | {"forgetting": 1}
-    kinds = ("a number", "a list of numbers", "a matrix with rows of one length")
-    for key, number in (dimensions | dict.fromkeys(_MATRICES, 2)).items():
+    kinds = {1: "a list of numbers", 2: "a matrix with rows of one length"}
+    for key, number in ({"forgetting": 1} | dict.fromkeys(_MATRICES, 2)).items():
         try:
             shape = _array(result[key]).shape
         except (TypeError, ValueError):

@@ -1,8 +1,8 @@
 """One run: check, train the seeds that are missing, write, sum up."""
 
 import dataclasses
-import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,9 @@ def run(options: Run, command: str) -> None:
     config = configuration(job, command)
     check_writable(directory)
     results = {} if options.overwrite else store.finished(directory, config)
+    again = [seed for seed in options.seed_list if seed in results]
+    if note := store.other_origin(directory, again, config):
+        print(f"note: {note}", file=sys.stderr)
     for seed in options.seed_list:
         if seed in results:
             place = store.seed_directory(directory, seed)
@@ -130,12 +133,22 @@ def _check_data(options: Run, arrays: Arrays, groups: list[list[int]]) -> None:
 
 
 def check_writable(directory: Path) -> None:
-    """Refuse a place that could not take the results, before the work is done."""
+    """Refuse a place that could not take the results, before the work is done.
+
+    :raises UserError: where nothing can be made in it, or in the folder above that is
+        there already; nothing is left behind.
+    """
     there = directory.absolute()
     while not there.exists():
         there = there.parent
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise UserError(f"cannot write to {there}: name another folder by --out DIR")
+    try:
+        # Permissions do not tell: nobody can write to some file systems.
+        with tempfile.TemporaryDirectory(dir=there):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {there} ({error.strerror}): name another place by --out"
+        ) from error
 
 
 def _device(name: str) -> str:

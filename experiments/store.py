@@ -23,6 +23,9 @@ DISTRIBUTIONS = {
     "numpy": "numpy",
     "avalanche_ext": "avalanche-ext",
 }
+DECISIVE = ("torch", "avalanche-lib")
+"""Distributions whose other versions may give other figures."""
+CHANGED = " with changes"
 NO_MATTER = frozenset(
     (
         *("seeds", "first_seed", "data_root", "download", "progress", "loggers", "out"),
@@ -30,6 +33,10 @@ NO_MATTER = frozenset(
     )
 )
 """Options that do not change the result of a seed; data are compared by contents."""
+
+
+class Unreadable(UserError, ValueError):
+    """A file of a seed that is not what was written there."""
 
 
 def seed_directory(run: Path, seed: int) -> Path:
@@ -104,39 +111,77 @@ def finished(
     """
     results = {}
     for path in sorted(run.glob("seed-*/result.json")):
-        other = _read(path.with_name("config.json"), "seed")
+        other = read(path.with_name("config.json"), ("seed",))
         difference = _difference(config, other, anyway)
         if difference:
             raise UserError(
                 f"{path.parent} was run with {difference}: use another --out, or "
                 "--overwrite to replace it"
             )
-        results[other["seed"]] = _read(path, "seed", *COLUMNS)
+        results[other["seed"]] = read(path, ("seed",), COLUMNS)
     return results
+
+
+def other_origin(run: Path, seeds: Collection[int], config: dict[str, Any]) -> str:
+    """What made stored seeds, if that was not for certain what is there now.
+
+    :param seeds: those that are used again.
+    :return: a line for people; empty where nothing differs.
+    """
+    now = _origin(config)
+    others: dict[str, list[int]] = {}
+    for seed in sorted(seeds):
+        then = _origin(read(seed_directory(run, seed) / "config.json"))
+        if then != now or CHANGED in then:
+            others.setdefault(then, []).append(seed)
+    told = "; ".join(
+        f"seed{'s' * (len(made) > 1)} {', '.join(map(str, made))} by {origin}"
+        for origin, made in others.items()
+    )
+    return told and f"{run} holds {told}; now {now}: --overwrite runs them again"
+
+
+def _origin(config: dict[str, Any]) -> str:
+    git, versions = config.get("git") or {}, config.get("versions") or {}
+    commit = f"commit {str(git.get('commit') or 'unknown')[:7]}"
+    made = [commit + CHANGED * bool(git.get("dirty"))]
+    return ", ".join(made + [f"{name} {versions.get(name)}" for name in DECISIVE])
 
 
 def drop_others(run: Path, config: dict[str, Any]) -> None:
     """Remove results of other configurations, which would mix with this one's."""
     for path in run.glob("seed-*/result.json"):
         try:
-            differs = bool(_difference(config, _read(path.with_name("config.json"))))
+            differs = bool(_difference(config, read(path.with_name("config.json"))))
         except UserError:
             differs = True
         if differs:
             path.unlink()
 
 
-def _read(path: Path, *keys: str) -> dict[str, Any]:
+def read(
+    path: Path, keys: Collection[str] = (), figures: Collection[str] = ()
+) -> dict[str, Any]:
+    """Contents of a seed's ``config.json`` or ``result.json``.
+
+    :param keys: what has to be there.
+    :param figures: what has to be there as a number, or null where undefined.
+    :raises Unreadable: naming the file and what is wrong with it.
+    """
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if found["format"] != FORMAT:
-            raise ValueError(f"format {found['format']}, not {FORMAT}")
-        if missing := [key for key in keys if key not in found]:
-            raise ValueError(f"no {', '.join(missing)}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} cannot be read ({error}): use another --out, or --overwrite to "
-            "replace it"
+        version = found.get("format") if isinstance(found, dict) else None
+        if version != FORMAT:
+            raise ValueError(f"format {version!r}, not {FORMAT}")
+        if missing := [key for key in (*keys, *figures) if key not in found]:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+        for key in figures:
+            if not (found[key] is None or type(found[key]) in (int, float)):
+                raise ValueError(f"{key} is not a number")
+    except (OSError, ValueError) as error:
+        raise Unreadable(
+            f"{path} cannot be read ({error}): remove it, or run again with another "
+            "--out or --overwrite"
         ) from error
     return found
 

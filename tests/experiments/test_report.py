@@ -383,7 +383,12 @@ def test_directory_without_results(make_run, tmp_path):
 @pytest.mark.parametrize("name", ["result.json", "config.json"])
 @pytest.mark.parametrize(
     ("content", "part"),
-    [("{", "JSON"), ("[]", "format"), ('{"format": 2}', '"format" 2'), ("{}", "None")],
+    [
+        ("{", "cannot be read (Expecting"),
+        ("[]", "format"),
+        ('{"format": 2}', "format 2, not 1"),
+        ("{}", "None"),
+    ],
 )
 def test_unreadable_file_is_named(make_run, name, content, part):
     directory = make_run()
@@ -407,6 +412,15 @@ def test_result_that_does_not_fit_is_named(make_run, fields, part):
     directory = make_run()
     make_run(seeds=(1,), **fields)
     refused(directory, str(directory / "seed-1" / "result.json"), part)
+
+
+def test_an_unknown_peak_of_memory_is_left_out(make_run):
+    directory = make_run()
+    make_run(seeds=(1,), peak_memory_mb=None)
+    page, _ = page_of(directory)
+    assert ["1", "–"] in [[row[0], row[-2]] for row in page.rows if len(row) > 8]
+    assert [row for row in page.rows if row[0] == "peak memory"] == []
+    page_of(make_run("all", peak_memory_mb=None))
 
 
 def test_result_that_lacks_a_field_is_named(make_run):

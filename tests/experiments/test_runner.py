@@ -5,8 +5,9 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
-from experiments import report, runner, training
+from experiments import report, runner, store, training
 from experiments.__main__ import main
 from experiments.errors import UserError
 from experiments.options import Run
@@ -208,16 +209,90 @@ def test_a_single_update_that_breaks_the_weights_ends_the_run(place, capsys):
     assert main(line("--lr", "1e38", "--experiences", "1", *update)) == 2
     told = capsys.readouterr().err
     assert "in the evaluation after experience 1" in told
-    assert "learning rate 1e+38: try --lr 1e+37" in told
+    assert "learning rate 1e+38: try --lr 0.1," in told
     assert not (place / "runs").exists()
 
 
 def test_cuda_is_refused_where_there_is_none(place, monkeypatch, capsys):
-    import torch
-
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert main(line("--device", "cuda")) == 2
     assert "--device cuda: torch finds no CUDA device" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("figure", ["high", True, [0.5], "0.5"])
+def test_a_stored_figure_that_is_no_number_is_refused(place, fake, capsys, figure):
+    assert main(line("--seeds", "1")) == 0
+    path = place / "runs" / NAME / "seed-0" / "result.json"
+    result = json.loads(path.read_text())
+    path.write_text(json.dumps({**result, "average_accuracy": figure}))
+    capsys.readouterr()
+    assert main(line("--seeds", "1")) == 2
+    told = capsys.readouterr().err
+    assert len(told.splitlines()) == 1
+    assert "result.json cannot be read (average_accuracy is not a number)" in told
+
+
+def test_results_of_another_state_of_the_code_are_told_and_used(
+    place, fake, capsys, monkeypatch
+):
+    trained, _ = fake
+    state = {"commit": "a" * 40, "dirty": False}
+    monkeypatch.setattr(store, "git_state", lambda: dict(state))
+    assert main(line("--seeds", "2")) == 0
+    assert main(line("--seeds", "2")) == 0
+    assert "note" not in capsys.readouterr().err
+    state["commit"] = "b" * 40
+    assert main(line("--seeds", "3")) == 0
+    notes = [t for t in capsys.readouterr().err.splitlines() if "note: " in t]
+    assert len(notes) == 1
+    for part in ("seeds 0, 1 by commit aaaaaaa,", "now commit bbbbbbb", "--overwrite"):
+        assert part in notes[0]
+    assert trained == [0, 1, 2]
+    # Only seeds that are used again count.
+    assert main(line("--seeds", "1", "--first-seed", "2")) == 0
+    assert "note" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "size",
+    [("--hidden", "1000000", "1000000000000"), ("--hidden", "1000000", "9" * 18)],
+)
+def test_a_network_that_no_memory_holds_is_told_in_one_line(place, capsys, size):
+    assert main(line("--seeds", "1", *size)) == 2
+    told = capsys.readouterr().err
+    assert len(told.splitlines()) == 1
+    assert "the memory of this machine is too small" in told
+    assert "smaller --hidden" in told
+
+
+def test_a_memory_that_no_memory_holds_is_told_in_one_line(place, capsys):
+    own = "run own reservoir-replay --experiences 2 --set mem_size=1000000000000000"
+    assert main([*own.split(), "--seeds", "1"]) == 2
+    told = capsys.readouterr().err
+    assert len(told.splitlines()) == 1
+    assert "--set mem_size" in told
+
+
+def test_an_error_of_torch_that_is_no_lack_of_memory_is_not_called_one():
+    with pytest.raises(RuntimeError, match="shapes"), training._sizes_that_fit():
+        raise RuntimeError("shapes differ")
+    for error in (MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried")):
+        with pytest.raises(UserError, match="too small"), training._sizes_that_fit():
+            raise error
+
+
+def test_a_file_system_that_takes_no_files_is_refused(monkeypatch, tmp_path):
+    def refuse(**options):
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(runner.tempfile, "TemporaryDirectory", refuse)
+    with pytest.raises(UserError, match=r"cannot write to .* \(No such file"):
+        runner.check_writable(tmp_path / "runs")
+
+
+def test_a_place_is_tried_and_left_as_it_was(tmp_path):
+    runner.check_writable(tmp_path / "runs" / "one")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_report_of_a_folder_without_results_is_refused(place, capsys):

@@ -131,6 +131,41 @@ def test_unreadable_files_are_refused(tmp_path, name, text):
         store.finished(tmp_path, config())
 
 
+def origin(commit="a" * 40, dirty=False, torch="2.0", **versions):
+    made = config()
+    made["git"] = {"commit": commit, "dirty": dirty}
+    made["versions"] |= {"torch": torch, **versions}
+    return made
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        (origin(), ""),
+        (origin(python="2", numpy="1"), ""),
+        (origin(commit="b" * 40), "seed 0 by commit aaaaaaa, torch 2.0"),
+        (origin(dirty=True), "now commit aaaaaaa with changes, torch 2.0"),
+        (origin(torch="2.1"), "torch 2.1, avalanche-lib"),
+        (origin(**{"avalanche-lib": "9"}), "avalanche-lib 9: --overwrite"),
+    ],
+)
+def test_another_origin_of_results_is_told(tmp_path, now, told):
+    store.write_seed(tmp_path, 0, origin(), RESULT)
+    note = store.other_origin(tmp_path, [0], now)
+    assert bool(note) == bool(told)
+    assert told in note
+    assert "\n" not in note
+    assert store.other_origin(tmp_path, [], now) == ""
+
+
+def test_changes_of_the_same_commit_may_be_others(tmp_path):
+    store.write_seed(tmp_path, 0, origin(dirty=True), RESULT)
+    store.write_seed(tmp_path, 1, origin(), {**RESULT, "seed": 1})
+    note = store.other_origin(tmp_path, [1, 0], origin(dirty=True))
+    assert "seed 0 by commit aaaaaaa with changes" in note
+    assert "seed 1 by commit aaaaaaa, " in note
+
+
 def test_other_configurations_can_be_dropped(tmp_path):
     store.write_seed(tmp_path, 0, config(), RESULT)
     store.write_seed(tmp_path, 1, config(lr=1), {**RESULT, "seed": 1})
