@@ -16,6 +16,15 @@ from experiments.options import List, Report, Run
 from experiments.table.command import Table
 
 PROGRAM = "python -m experiments"
+GO_ON = {
+    **dict.fromkeys(
+        ("run", "table"),
+        ": the same command, without --overwrite, runs what is missing",
+    ),
+    "bench": ": the file of --out has the cases that ended, if any; name the others "
+    "and another file to measure them",
+}
+"""What to do after an interruption, by command."""
 Command = (
     Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[Run, tyro.conf.subcommand("run")]
@@ -40,10 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(
-            "interrupted: the same command, without --overwrite, runs what is missing",
-            file=sys.stderr,
-        )
+        advice = GO_ON.get(words[0], "") if words else ""
+        print(f"interrupted{advice}", file=sys.stderr)
         return 130
     return 0
 
@@ -91,13 +98,18 @@ def _parse(words: Sequence[str]) -> List | Run | Table | Report | Bench:
 
 
 def _joined(words: Sequence[str]) -> list[str]:
-    """Gather repeated ``--set``: the parser would keep the last one only."""
+    """Gather repeated ``--set``: the parser would keep the last one only.
+
+    :raises UserError: for one that nothing follows, which the parser would ignore.
+    """
     kept: list[str] = []
     settings: list[str] = []
     place = None
     inside = False
-    for word in words:
+    for word, following in zip(words, [*words[1:], "-"], strict=False):
         if word == "--set":
+            if following.startswith("-"):
+                raise UserError("--set without a value: write --set name=value")
             inside, place = True, len(kept) if place is None else place
         elif inside and not word.startswith("-"):
             settings.append(word)

@@ -1,6 +1,7 @@
 """The methods by name. A method's own options are the parameters of its function."""
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args
@@ -207,9 +208,12 @@ def _value(setting: str, text: str, annotation: Any) -> Any:
             return text.lower() == "true"
         if kind in (int, float, str):
             try:
-                return kind(text)
+                value = kind(text)
             except ValueError:
                 continue
+            if kind is float and not math.isfinite(value):
+                raise UserError(f"--set {setting}: use a finite number")
+            return value
         if text in get_args(kind):
             return text
     raise UserError(f"--set {setting}: {text!r} is not {_kind(annotation)}")

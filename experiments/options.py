@@ -24,6 +24,8 @@ ANGLES = ("random", "rising")
 OPTIMIZERS = ("sgd", "adam")
 DEVICES = ("auto", "cpu", "cuda")
 PROGRESS = ("auto", "on", "off")
+LAST_SEED = 2**32 - 1
+"""NumPy's generator takes no larger one."""
 COUNTS = (
     "experiences",
     "stream_size",
@@ -52,7 +54,7 @@ def _number(kind: str) -> object:
 
 @dataclass(frozen=True)
 class List:
-    """Say which benchmarks, scenarios, methods and models there are."""
+    """Say which benchmarks, scenarios, methods, tables, bench cases and models exist."""
 
 
 @dataclass(frozen=True)
@@ -225,8 +227,9 @@ class Run:
         for name in ("label_noise", "validation"):
             if not 0 <= getattr(self, name) < 1:
                 raise _refused(name, getattr(self, name), "0 or more and below 1")
-        if self.first_seed < 0:
-            raise _refused("first_seed", self.first_seed, "0 or more")
+        if not 0 <= self.first_seed <= LAST_SEED + 1 - self.seeds:
+            allowed = f"0 or more, and no seed above {LAST_SEED}"
+            raise _refused("first_seed", self.first_seed, allowed)
         if not 0 < self.lr < float("inf"):
             raise _refused("lr", self.lr, "a number above 0")
         if not 0 <= self.momentum < 1:

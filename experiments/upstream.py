@@ -12,6 +12,7 @@ from experiments.recipe import Recipe
 from experiments.upstream_limits import (
     at_least_one,
     memory_fits,
+    not_negative,
     one_head,
     part_sizes,
     with_task_zero,
@@ -62,6 +63,7 @@ def ewc(
     """EWCPlugin; squares gradients of batches, so ewc_lambda depends on their size."""
     from avalanche.training.plugins import EWCPlugin
 
+    not_negative(ewc_lambda=ewc_lambda, decay_factor=decay_factor)
     if (mode == "online") != (decay_factor is not None):
         raise ValueError(
             f"decay_factor={decay_factor} with mode={mode}: mode=online needs a "
@@ -74,6 +76,9 @@ def si(*, seed: int, si_lambda: float = 1.0, eps: float = 1e-7) -> Recipe:
     """SynapticIntelligencePlugin, which has no effect at all on a CPU."""
     from avalanche.training.plugins import SynapticIntelligencePlugin
 
+    not_negative(si_lambda=si_lambda)
+    if eps <= 0:
+        raise ValueError(f"eps={eps} must be above 0: it is what is divided by")
     return Recipe([SynapticIntelligencePlugin(si_lambda, eps)])
 
 
@@ -87,6 +92,7 @@ def gem(
     if "quadprog" not in qpsolvers.available_solvers:
         raise UserError("upstream-gem needs a solver: pip install quadprog")
     at_least_one(patterns_per_experience=patterns_per_experience)
+    not_negative(memory_strength=memory_strength)
     return Recipe([GEMPlugin(patterns_per_experience, memory_strength)])
 
 
@@ -125,6 +131,7 @@ def der(
     from avalanche.training.supervised import DER
 
     at_least_one(mem_size=mem_size, batch_size_mem=batch_size_mem)
+    not_negative(alpha=alpha, beta=beta)
     fits = memory_fits(mem_size, batch_size_mem)
 
     def prepare(options: "Run", benchmark: "Benchmark") -> "Benchmark":
@@ -218,6 +225,7 @@ def mer(
     at_least_one(
         mem_size=mem_size, batch_size_mem=batch_size_mem, n_inner_steps=n_inner_steps
     )
+    not_negative(beta=beta, gamma=gamma)
     options = dict(
         mem_size=mem_size,
         batch_size_mem=batch_size_mem,

@@ -113,6 +113,16 @@ def part_sizes(options: "Run", benchmark: "Benchmark") -> list[int]:
     return sizes
 
 
+def not_negative(**numbers: float | None) -> None:
+    """Refuse numbers below zero; None is left to upstream.
+
+    :raises ValueError: naming the option and its value.
+    """
+    for name, number in numbers.items():
+        if number is not None and number < 0:
+            raise ValueError(f"{name}={number} must be 0 or more")
+
+
 def at_least_one(**numbers: int | None) -> None:
     """Refuse numbers below one; None is left to upstream.
 

@@ -1,9 +1,19 @@
 """experiments/methods.py: the table, its options and its recipes."""
 
+from typing import get_args
+
 import pytest
 
+from avalanche_ext.plugins import rehearsal
 from experiments.errors import UserError
-from experiments.methods import METHODS, build, method_options, parameters, summary
+from experiments.methods import (
+    METHODS,
+    Feed,
+    build,
+    method_options,
+    parameters,
+    summary,
+)
 from experiments.methods import _value as value
 
 REPLAY = ["reservoir-replay", "er-ring", "class-balanced-replay"]
@@ -51,6 +61,10 @@ def test_loss_weights_by_experience(method):
     assert recipe.shuffled == (method == "er-ring")  # it keeps the last rows
     weights = [plugin.loss_weights(k) for k in (1, 2, 4)]
     assert weights == [(1, 0), (0.5, 0.5), (0.25, 0.75)]
+
+
+def test_the_feeds_are_those_of_the_plugin():
+    assert get_args(Feed) == get_args(rehearsal.Feed)
 
 
 def test_a_ring_by_rows_a_class():
