@@ -38,9 +38,9 @@ class Bench:
     repeats: int = 9
     """Rounds, after one that is discarded; three at most where one takes minutes."""
     out: Path = Path("runs/bench.json")
-    """The JSON to write, in place of what is there."""
-    data_root: Path = Path("data")
-    """Folder of the data sets; without MNIST in it images are random."""
+    """The JSON to write, in place of what is there, each time a case has ended."""
+    data_root: Annotated[Path | None, arg(metavar="PATH")] = None
+    """Folder of the data sets (none: data, or random images without MNIST there)."""
 
 
 def run_bench(options: Bench, sizes: Sizes | None = None) -> Path:
@@ -55,20 +55,21 @@ def run_bench(options: Bench, sizes: Sizes | None = None) -> Path:
     cases = choose(options.cases)
     if options.repeats < 1:
         raise UserError(f"--repeats {options.repeats}: use 1 or more")
-    _check_writable(options.out)
+    _check_out(options.out)
     work = load(options.data_root, sizes or Sizes(), options.repeats + 1)
     records: dict[str, Any] = {}
     failures: list[str] = []
     with _still():
         print(f"{work.data}; {_processor()}; one thread; medians of {options.repeats}")
+        configuration = _configuration(options, work)
         for case in cases:
             repeats = min(options.repeats, case.most or options.repeats)
             rows, results = _measure(case, work, repeats)
             print(f"\n{case_table(case, rows, results)}", flush=True)
             records[case.name] = case_record(case, rows, results)
             failures += _failures(case, results)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    store.write_json(options.out, {**_configuration(options, work), "cases": records})
+            missing = [other.name for other in cases if other.name not in records]
+            _write(options.out, {**configuration, "missing": missing, "cases": records})
     print(f"\nresults: {options.out}")
     if failures:
         raise UserError(f"not everything was measured: {'; '.join(failures)}")
@@ -153,10 +154,22 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _check_writable(out: Path) -> None:
+def _check_out(out: Path) -> None:
     """Refuse a place that could not take the results, before the work is done."""
-    there = out.absolute().parent
-    while not there.exists():
-        there = there.parent
-    if out.is_dir() or not there.is_dir() or not os.access(there, os.W_OK):
-        raise UserError(f"cannot write {out}: name another file by --out FILE")
+    from experiments.runner import check_writable
+
+    if out.is_dir():
+        raise UserError(f"cannot write {out}, a folder: name a file by --out FILE")
+    check_writable(out.parent)
+
+
+def _write(out: Path, record: dict[str, Any]) -> None:
+    if not record["missing"]:
+        del record["missing"]
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        store.write_json(out, record)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {out} ({error}): name another file by --out FILE"
+        ) from error

@@ -7,7 +7,7 @@ Every round begins with a new memory.
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from avalanche.training.storage_policy import (
     ClassBalancedBuffer,
@@ -18,9 +18,8 @@ from torch import Tensor
 from avalanche_ext import MultiStrategyBuffer
 from experiments.bench import loops, strategies
 from experiments.bench.timing import Observe, stopwatch
-from experiments.bench.workload import CLASSES, Row, Workload
+from experiments.bench.workload import CLASSES, Admission, Row, Workload
 
-Admission = Literal["reservoir", "ring", "class_balanced"]
 Offer = Callable[[Tensor, Tensor], Any]
 BATCH = 10
 UPSTREAM_BATCHES = 5

@@ -2,15 +2,14 @@
 
 import gc
 import tracemalloc
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 
 from avalanche_ext import MultiStrategyBuffer
 from experiments.bench.timing import Observe
-from experiments.bench.workload import CLASSES, Row, Workload
+from experiments.bench.workload import CLASSES, Admission, Row, Workload
 
-Admission = Literal["reservoir", "ring", "class_balanced"]
 SHAPE = (3, 32, 32)
 BATCH = 10
 

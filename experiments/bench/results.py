@@ -1,11 +1,13 @@
 """What was measured, as a table for people and as values for JSON."""
 
 from collections.abc import Sequence
+from textwrap import indent
 from typing import Any
 
 from experiments.bench.cases import Case
 from experiments.bench.timing import Key, Measured, Spread, ratio
 from experiments.bench.workload import Row
+from experiments.summary import aligned
 
 OURS, BARE, UPSTREAM = "ours", "bare", "upstream"
 Results = dict[Key, Measured]
@@ -43,7 +45,7 @@ def case_table(case: Case, rows: Sequence[Row], results: Results) -> str:
         line += [_cell(results.get((row.label, name))) for name in names]
         line += [_times(_ratio(results, row.label, a, b)) for a, b in pairs]
         lines.append(line)
-    text = [f"{case.name}: {case.summary}", *_aligned(lines)]
+    text = [f"{case.name}: {case.summary}", indent(aligned(lines), "  ")]
     for row in rows:
         grown = [
             f"{name} {_times(one)}"
@@ -116,15 +118,3 @@ def _number(value: float) -> str:
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.{1 if value >= 10 else 2}f}"
-
-
-def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [
-        "  "
-        + "  ".join(
-            text.rjust(width) if number else text.ljust(width)
-            for number, (text, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]

@@ -61,19 +61,22 @@ def ours(
     memory: int = 0,
     *,
     resident: bool = True,
+    template: type[Naive] = Naive,
+    further: Sequence[Any] = (),
     **more: Any,
 ) -> Naive:
     """Naive training with lean evaluation and, if ``memory``, replay.
 
     :param resident: whether data are resident, or come through Avalanche's loader.
+    :param further: plugins besides.
     """
     model = network(hidden)
     plugins: list[Any] = [ResidentDataPlugin()] if resident else []
     if memory:
         plugins.append(reservoir_replay(memory, batch_size_mem=batch, seed=0))
-    return Naive(
+    return template(
         **_common(model, batch),
-        plugins=plugins,
+        plugins=[*plugins, *further],
         **{"evaluator": LeanEvaluationPlugin(), **more},
     )
 

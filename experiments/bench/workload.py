@@ -5,17 +5,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from experiments.bench.timing import Observe
 from experiments.data import Arrays, from_arrays
+from experiments.errors import UserError
 from experiments.sources import read_arrays
 
 DIGITS = "split-mnist"
+DATA_ROOT = Path("data")
 FILES = (f"{DIGITS}.npz", "mnist.npz", "MNIST/raw")
 SHAPE = (28, 28)
 CLASSES = 10
+Admission = Literal["reservoir", "ring", "class_balanced"]
+"""Of the memories that are looked at by themselves."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +100,22 @@ class Workload:
         )
 
 
-def load(data_root: Path, sizes: Sizes, rounds: int) -> Workload:
-    """MNIST where it is found, else random images of its shape. Nothing is fetched.
+def load(data_root: Path | None, sizes: Sizes, rounds: int) -> Workload:
+    """MNIST, of which nothing is fetched.
 
-    :raises UserError: where there are files that cannot be read as MNIST.
+    :param data_root: its folder; None for ``data``, or for random images of its shape
+        where it is not there.
+    :raises UserError: where the folder that was named has no MNIST, and where there are
+        files that cannot be read as MNIST.
     """
-    if any((data_root / name).exists() for name in FILES):
-        arrays, data = read_arrays(DIGITS, data_root), "MNIST"
+    folder = DATA_ROOT if data_root is None else data_root
+    if any((folder / name).exists() for name in FILES):
+        arrays, data = read_arrays(DIGITS, folder), "MNIST"
+    elif data_root is not None:
+        raise UserError(
+            f"no MNIST in --data-root {data_root}: looked for {', '.join(FILES)}; name "
+            "its folder, or leave --data-root out to take random images"
+        )
     else:
         arrays = random_images(sizes.train + sizes.warm, sizes.test)
         data = "random images of MNIST's shape (no MNIST in the data root)"

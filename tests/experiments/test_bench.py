@@ -5,18 +5,21 @@ import json
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from experiments.bench import command, loops, online, strategies
+from experiments.bench import command, loops, online, strategies, whole_run
 from experiments.bench.cases import CASES, Case, choose
 from experiments.bench.command import Bench, run_bench
 from experiments.bench.results import case_record, case_table
 from experiments.bench.timing import Measured, interleave, ratio, spread, stopwatch
 from experiments.bench.workload import Row, Sizes, load, random_images
 from experiments.errors import UserError
+from experiments.progress import ProgressPlugin
+from experiments.training import Trainer
 
 TINY = Sizes(
     train=150,
@@ -33,9 +36,15 @@ TINY = Sizes(
 )
 
 
+@pytest.fixture(autouse=True)
+def _no_data(tmp_path, monkeypatch):
+    """Without a folder data, images are random."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
-def tiny(tmp_path):
-    return load(tmp_path, TINY, rounds=2)
+def tiny():
+    return load(None, TINY, rounds=2)
 
 
 class TestTiming:
@@ -195,7 +204,7 @@ def test_a_late_stage_is_passed_once_by_all_rounds_and_an_early_one_in_each(tiny
 
 def test_every_case_runs(tmp_path, capsys):
     out = tmp_path / "results" / "bench.json"
-    run_bench(Bench(repeats=1, out=out, data_root=tmp_path), TINY)
+    run_bench(Bench(repeats=1, out=out), TINY)
     text = capsys.readouterr().out
     assert "random images" in text
     record = json.loads(out.read_text(encoding="utf-8"))
@@ -240,9 +249,61 @@ def test_images_are_read_from_the_data_root(tmp_path):
     work = load(tmp_path, TINY, rounds=2)
     assert work.data == "MNIST"
     assert len(work.arrays.y_test) == 40
+    (tmp_path / "data").symlink_to(tmp_path)  # what is taken without a name
+    assert load(None, TINY, rounds=2).data == "MNIST"
     (tmp_path / "mnist.npz").write_bytes(b"broken")
     with pytest.raises(UserError, match="cannot be read"):
         load(tmp_path, TINY, rounds=2)
+
+
+def test_a_folder_that_was_named_and_has_no_mnist_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"no MNIST in --data-root .*elsewhere: look"):
+        run_bench(Bench(out=tmp_path / "b.json", data_root=tmp_path / "elsewhere"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ours_does_in_a_whole_run_what_the_runner_does(tiny, monkeypatch):
+    trained, made = [], strategies.ours
+
+    def ours(*arguments, **options):
+        trained.append(made(*arguments, **options))
+        return trained[-1]
+
+    monkeypatch.setattr(strategies, "ours", ours)
+    (row,) = whole_run.split_rows(tiny)
+    row.contenders["ours"]()()
+    (strategy,) = trained
+    assert isinstance(strategy, Trainer)
+    (progress,) = (p for p in strategy.plugins if isinstance(p, ProgressPlugin))
+    assert progress._bar.total == progress.iterations > 0
+    assert progress._bar.disable
+
+
+def test_an_interruption_leaves_the_cases_that_ended(tmp_path, monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    row = Row("a row", {"ours": lambda: lambda: 1.0})
+    for name, rows in (("one", lambda work: [row]), ("two", lambda w: interrupted())):
+        monkeypatch.setitem(CASES, name, Case(name, "for a test", "units", rows))
+    out = tmp_path / "b.json"
+    with pytest.raises(KeyboardInterrupt):
+        run_bench(Bench(("one", "two"), 1, out), TINY)
+    record = json.loads(out.read_text())
+    assert list(record["cases"]) == ["one"]
+    assert record["missing"] == ["two"]
+    run_bench(Bench(("one",), 1, out), TINY)
+    assert "missing" not in json.loads(out.read_text())
+
+
+def test_a_file_that_cannot_be_written_in_the_end_is_told(tmp_path, monkeypatch):
+    def refuse(path, value):
+        raise OSError(28, "No space left on device")
+
+    _invented(monkeypatch, {"ours": lambda: lambda: 1.0})
+    monkeypatch.setattr(command.store, "write_json", refuse)
+    with pytest.raises(UserError, match=r"cannot write .*b\.json .*No space left"):
+        run_bench(Bench(("invented",), 1, tmp_path / "b.json"), TINY)
 
 
 def _invented(monkeypatch, contenders):
@@ -258,9 +319,7 @@ def _broken():
 def test_upstreams_failure_is_shown_and_the_case_goes_on(tmp_path, monkeypatch, capsys):
     good = lambda: lambda: 1.0  # noqa: E731
     _invented(monkeypatch, {"ours": good, "upstream": _broken, "bare": good})
-    out = run_bench(
-        Bench(("invented",), 2, tmp_path / "b.json", tmp_path / "none"), TINY
-    )
+    out = run_bench(Bench(("invented",), 2, tmp_path / "b.json"), TINY)
     text = capsys.readouterr().out
     assert "RuntimeError: broken" in text
     row = json.loads(out.read_text())["cases"]["invented"]["rows"]["a row"]
@@ -275,14 +334,14 @@ def test_our_own_failure_is_an_error_after_the_numbers_are_written(
     _invented(monkeypatch, {"ours": _broken, "upstream": good, "bare": good})
     out = tmp_path / "b.json"
     with pytest.raises(UserError, match="invented, a row, ours: RuntimeError: broken"):
-        run_bench(Bench(("invented",), 1, out, tmp_path), TINY)
+        run_bench(Bench(("invented",), 1, out), TINY)
     assert "invented" in json.loads(out.read_text())["cases"]
 
 
 def test_nothing_measured_is_an_error(tmp_path, monkeypatch):
     _invented(monkeypatch, {"upstream": _broken})
     with pytest.raises(UserError, match="RuntimeError: broken"):
-        run_bench(Bench(("invented",), 1, tmp_path / "b.json", tmp_path), TINY)
+        run_bench(Bench(("invented",), 1, tmp_path / "b.json"), TINY)
 
 
 def test_the_table_says_who_is_compared_with_whom():
@@ -345,4 +404,5 @@ def test_the_options_load_without_torch():
         "import sys, experiments.bench.command; "
         "assert not {'torch', 'avalanche'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
