@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from avalanche_ext.gradients.problem import Forward, forward_rows
+from avalanche_ext.gradients.problem import Forward, forward_rows, takes_task_labels
 from avalanche_ext.gradients.rows import apply, count_rows, take
 from avalanche_ext.undisturbed import device_of, undisturbed
 
@@ -258,8 +258,7 @@ def _watch_last(
             handles.append(
                 module.register_forward_pre_hook(layer_called, with_kwargs=True)
             )
-        # By name, so that this file does not need Avalanche.
-        if any(kind.__name__ == "MultiTaskModule" for kind in type(module).__mro__):
+        if takes_task_labels(module):
             handles.append(
                 module.register_forward_pre_hook(sharing_begins, with_kwargs=True)
             )

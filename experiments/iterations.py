@@ -6,6 +6,7 @@ from avalanche.training.plugins import SupervisedPlugin
 
 from experiments.benchmarks import Benchmark
 from experiments.options import Run
+from experiments.parts import part_sizes
 
 
 class IterationLimit(SupervisedPlugin):
@@ -50,10 +51,7 @@ def expected(options: Run, benchmark: Benchmark) -> int:
     each = limit(options, benchmark)
     if each is not None:
         return each * len(benchmark.train)
-    total = 0
-    for experience in benchmark.train:
-        rows = len(experience.dataset)
-        size = options.stream_size or rows
-        total += rows // size * -(-size // options.batch_size)
-        total += -(-(rows % size) // options.batch_size)
-    return total * options.passes
+    batches = [
+        -(-size // options.batch_size) for size in part_sizes(options, benchmark)
+    ]
+    return sum(batches) * options.passes

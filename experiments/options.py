@@ -1,5 +1,6 @@
 """The command line: each dataclass is a command, each field an option."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -39,12 +40,12 @@ COUNTS = (
 """Options that must be 1 or more."""
 
 
-def _one_of(names: object) -> object:
-    return arg(metavar="{" + ",".join(names) + "}")  # type: ignore[arg-type]
+def _one_of(names: Iterable[str]) -> object:
+    return arg(metavar="{" + ",".join(names) + "}")
 
 
-def _some_of(names: object) -> object:
-    choice = "{" + ",".join(names) + "}"  # type: ignore[arg-type]
+def _some_of(names: Iterable[str]) -> object:
+    choice = "{" + ",".join(names) + "}"
     return arg(metavar=f"{choice} [{choice} ...]")
 
 

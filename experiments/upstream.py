@@ -8,13 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.errors import UserError
+from experiments.parts import part_sizes
 from experiments.recipe import Recipe
 from experiments.upstream_limits import (
     at_least_one,
     memory_fits,
     not_negative,
     one_head,
-    part_sizes,
     with_task_zero,
 )
 

@@ -103,16 +103,6 @@ def one_head(name: str, benchmark: "Benchmark") -> None:
         )
 
 
-def part_sizes(options: "Run", benchmark: "Benchmark") -> list[int]:
-    """Rows of the experiences, or sub-experiences, in which a run is trained."""
-    sizes = []
-    for experience in benchmark.train:
-        rows = len(experience.dataset)
-        size = options.stream_size or rows
-        sizes += [min(size, rows - start) for start in range(0, rows, size)]
-    return sizes
-
-
 def not_negative(**numbers: float | None) -> None:
     """Refuse numbers below zero; None is left to upstream.
 

@@ -88,33 +88,22 @@ def _loop(
     names: list[str],
     rows: slice,
 ) -> Iterator[tuple[slice, Gradients]]:
+    wanted = [problem.parameters[name] for name in names]
+    nothing: list[Tensor | None] = [None] * len(names)
     for row in range(rows.start, rows.stop):
         one = slice(row, row + 1)
-        yield one, _single(problem, criterion, x, target, task, names, one)
-
-
-def _single(
-    problem: Problem,
-    criterion: Criterion,
-    x: Any,
-    target: Any,
-    task: Tensor | None,
-    names: list[str],
-    rows: slice,
-) -> Gradients:
-    output = problem.output(take(x, rows), None if task is None else task[rows])
-    loss = per_sample_losses(criterion, output, take(target, rows)).sum()
-    wanted = [problem.parameters[name] for name in names]
-    if not loss.requires_grad:
-        return {
-            name: p.new_zeros(1, *p.shape)
-            for name, p in zip(names, wanted, strict=True)
+        own_x, own_target, own_task = take((x, target, task), one)
+        output = problem.output(own_x, own_task)
+        loss = per_sample_losses(criterion, output, own_target).sum()
+        found = (
+            torch.autograd.grad(loss, wanted, allow_unused=True)
+            if loss.requires_grad
+            else nothing
+        )
+        yield one, {
+            name: (torch.zeros_like(p) if g is None else g.to_dense())[None]
+            for name, p, g in zip(names, wanted, found, strict=True)
         }
-    found = torch.autograd.grad(loss, wanted, allow_unused=True)
-    return {
-        name: (torch.zeros_like(p) if g is None else g.to_dense())[None]
-        for name, p, g in zip(names, wanted, found, strict=True)
-    }
 
 
 class _RowLoss(nn.Module):

@@ -67,7 +67,8 @@ def weight_factor(
     :param delta: gradient of its output, rows first.
     :param training: whether batch norm used the statistics of this batch.
     """
-    shape: torch.Size = module.weight.shape  # type: ignore[assignment]
+    assert isinstance(module.weight, Tensor)
+    shape = module.weight.shape
     if isinstance(module, nn.Embedding):
         delta = delta.reshape(len(delta), -1, shape[1])
         inputs = inputs.reshape(len(inputs), -1)

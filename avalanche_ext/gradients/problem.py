@@ -22,10 +22,13 @@ def forward_rows(model: nn.Module, x: Any, task: Tensor | None) -> Any:
 
     :param task: task label of each row, shape ``(n,)``.
     """
+    return model(x, task) if takes_task_labels(model) else model(x)
+
+
+def takes_task_labels(module: nn.Module) -> bool:
+    """Whether it is a multi-task module of Avalanche's, called with task labels."""
     # By name, so that this package does not need Avalanche.
-    if any(kind.__name__ == "MultiTaskModule" for kind in type(model).__mro__):
-        return model(x, task)
-    return model(x)
+    return any(kind.__name__ == "MultiTaskModule" for kind in type(module).__mro__)
 
 
 @dataclass(frozen=True)

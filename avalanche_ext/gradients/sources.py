@@ -1,5 +1,6 @@
 """Where in a forward pass each parameter's gradient comes from, and its formula."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
@@ -28,7 +29,7 @@ from avalanche_ext.gradients.problem import Problem
 
 
 @dataclass(frozen=True)
-class Source:
+class Source(ABC):
     """Parameters whose gradients follow from one operation's output gradient.
 
     :param names: of the parameters: the layer's, or one that is added.
@@ -40,6 +41,7 @@ class Source:
     edge: GradientEdge
     origin: Tensor | None
 
+    @abstractmethod
     def factors(
         self, delta: Tensor, wanted: Collection[str]
     ) -> Iterator[tuple[str, Factor]]:
@@ -47,11 +49,10 @@ class Source:
 
         :param delta: gradient of the output.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def rows_first(self, delta: Tensor) -> Tensor:
         """``delta`` in the shape of the output."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

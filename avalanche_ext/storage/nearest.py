@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from avalanche_ext.storage.slots import moves
+
 # Distances of one block: what stays in a processor's cache.
 _BLOCK = 1 << 20
 
@@ -144,15 +146,10 @@ class NearestDistance:
         :raises ValueError: for a slot without a row.
         """
         gone = set(slots)
+        moved = moves(gone, self._length)
         if not gone:
             return {}
-        if not 0 <= min(gone) <= max(gone) < self._length:
-            raise ValueError(
-                f"rows {sorted(gone)} are not all among the {self._length} held"
-            )
-        length = self._length - len(gone)
-        movers = [slot for slot in range(length, self._length) if slot not in gone]
-        holes = sorted(slot for slot in gone if slot < length)
+        movers, holes = list(moved), list(moved.values())
         place = torch.arange(self._length)
         place[list(gone)] = -1
         if movers:
@@ -163,8 +160,8 @@ class NearestDistance:
         if movers:
             for column in self._columns().values():
                 column[holes] = column[movers]
-        self._length = length
-        return dict(zip(movers, holes, strict=True))
+        self._length -= len(gone)
+        return moved
 
     # What is known of other rows
 

@@ -9,6 +9,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from avalanche_ext.storage.rows import Rows, count, leaves
+from avalanche_ext.storage.slots import moves
 
 Column = Any  # a tensor, or a TensorDict where the input is nested
 
@@ -158,18 +159,12 @@ class ExemplarTable:
         :return: old slot → new slot of the rows that moved.
         """
         gone = set(index.tolist())
-        if gone and not 0 <= min(gone) <= max(gone) < self._length:
-            raise ValueError(
-                f"rows {sorted(gone)} are not all among the {self._length} held"
-            )
-        length = self._length - len(gone)
-        movers = [slot for slot in range(length, self._length) if slot not in gone]
-        holes = sorted(slot for slot in gone if slot < length)
-        if movers:
-            rows = self.gather(torch.tensor(movers))
-            _copy(self._columns, torch.tensor(holes), rows)
-        self._length = length
-        return dict(zip(movers, holes, strict=True))
+        moved = moves(gone, self._length)
+        if moved:
+            rows = self.gather(torch.tensor(list(moved)))
+            _copy(self._columns, torch.tensor(list(moved.values())), rows)
+        self._length -= len(gone)
+        return moved
 
     def resize(self, capacity: int) -> None:
         """Change the capacity, keeping every row.

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from experiments import training
-from experiments.data import Arrays, class_groups, from_arrays
+from experiments.data import Arrays, class_groups
 from experiments.errors import UserError
 from experiments.job import Job
 from experiments.methods import METHODS, method_options
@@ -22,20 +22,6 @@ VARYING = {"train_seconds", "eval_seconds", "peak_memory_mb"}
 @pytest.fixture(scope="module")
 def digits():
     return read_arrays("split-digits", None)
-
-
-@pytest.fixture(scope="module")
-def blobs():
-    """Six classes far apart: 26 rows each to train on, 10 to test."""
-    draw = np.random.default_rng(0)
-    centres = draw.integers(40, 215, (6, 4, 4))
-
-    def part(n):
-        y = np.tile(np.arange(6), n)
-        noise = draw.integers(-25, 25, (len(y), 4, 4))
-        return (centres[y] + noise).astype(np.uint8), y + 1
-
-    return from_arrays(*part(26), *part(10), source="blobs")
 
 
 def job(arrays, method="naive", settings=(), experiences=None, **options):

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from experiments import training
-from experiments.data import from_arrays
 from experiments.errors import UserError
 from experiments.job import Job
 from experiments.methods import METHODS, method_options
@@ -19,20 +18,6 @@ from experiments.training import train_seed
 SCENARIOS = ["class", "domain", "task"]
 VARYING = {"train_seconds", "eval_seconds", "peak_memory_mb"}
 OURS = [name for name in METHODS if not name.startswith("upstream-")]
-
-
-@pytest.fixture(scope="module")
-def blobs():
-    """Six classes far apart: 26 rows each to train on, 10 to test."""
-    draw = np.random.default_rng(0)
-    centres = draw.integers(40, 215, (6, 4, 4))
-
-    def part(n):
-        y = np.tile(np.arange(6), n)
-        noise = draw.integers(-25, 25, (len(y), 4, 4))
-        return (centres[y] + noise).astype(np.uint8), y + 1
-
-    return from_arrays(*part(26), *part(10), source="blobs")
 
 
 def job(arrays, method="naive", settings=(), experiences=3, name="b", **options):

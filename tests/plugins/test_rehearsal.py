@@ -1,52 +1,24 @@
 """avalanche_ext/plugins/rehearsal.py: a plain loop with a list for a memory."""
 
-from dataclasses import dataclass
-
 import pytest
 import torch
-from avalanche.benchmarks.scenarios.dataset_scenario import DatasetExperience
 from avalanche.benchmarks.scenarios.online import split_online_stream
-from avalanche.benchmarks.utils import (
-    DataAttribute,
-    TransformGroups,
-    make_avalanche_dataset,
-)
-from avalanche.benchmarks.utils.data_attribute import TaskLabels
 from avalanche.evaluation.metrics import accuracy_metrics
 from avalanche.models import IncrementalClassifier
-from avalanche.training.plugins import ReplayPlugin, SupervisedPlugin
+from avalanche.training.plugins import SupervisedPlugin
 from avalanche.training.supervised import Naive
+from rehearsed import network, strategy
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 
 from avalanche_ext import (
     LeanEvaluationPlugin,
     MultiStrategyBuffer,
     RehearsalPlugin,
-    ResidentDataPlugin,
     class_balanced_replay,
     er_ring,
     reservoir_replay,
 )
-
-
-def network():
-    torch.manual_seed(1)
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, 8))
-
-
-def strategy(plugins, model=None, epochs=1, criterion=None, **options):
-    model = model or network()
-    return Naive(
-        model=model,
-        optimizer=torch.optim.SGD(model.parameters(), 0.05),
-        criterion=criterion or nn.CrossEntropyLoss(),
-        train_mb_size=8,
-        train_epochs=epochs,
-        plugins=plugins,
-        evaluator=LeanEvaluationPlugin(),
-        **options,
-    )
 
 
 def written_out(benchmark, memory, batch_size_mem, epochs, every_epoch, weights):
@@ -267,37 +239,6 @@ def test_growing_heads_and_online_streams(class_stream):
     assert plugin.buffer.class_counts() == dict.fromkeys(range(8), 2)
 
 
-class Dictionary(dict):
-    """Nested inputs with the method that Avalanche's template needs of a batch."""
-
-    def to(self, *args, **kwargs):
-        return Dictionary({k: v.to(*args, **kwargs) for k, v in self.items()})
-
-
-class TwoInputs(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(64, 8)
-
-    def forward(self, x):
-        return self.layer(x["image"].flatten(1)) * x["gain"]
-
-
-def test_nested_inputs(class_stream):
-    class Nest(SupervisedPlugin):
-        def before_training_iteration(self, strategy, **kwargs):
-            image, *rest = strategy.mbatch
-            gain = torch.ones(len(image), 1)
-            strategy.mbatch = [Dictionary(image=image, gain=gain), *rest]
-
-    plugin = er_ring(16, batch_size_mem=4, seed=0)
-    trained = strategy([Nest(), plugin], TwoInputs())
-    for experience in class_stream().train_stream:
-        trained.train(experience, eval_streams=[])
-    assert set(plugin.buffer.sample(3)["x"].keys()) == {"image", "gain"}
-    assert plugin.replayed
-
-
 def test_bad_input():
     buffer = MultiStrategyBuffer(8, seed=0)
     with pytest.raises(ValueError, match=r"batch_size_mem=10 must lie in 0 … 8"):
@@ -339,222 +280,6 @@ def test_a_template_without_the_callbacks_is_named(class_stream):
     )
     with pytest.warns(UserWarning, match="Bare never calls before_forward"):
         trained.train(class_stream().train_stream[0], eval_streams=[])
-
-
-@pytest.mark.parametrize("preset", [er_ring, class_balanced_replay])
-@pytest.mark.parametrize("feed", ["first_epoch", "experience"])
-def test_labels_from_zero_in_each_task_are_classes_of_their_own(preset, feed):
-    buffer = preset(12, seed=0).buffer
-    for task in range(3):
-        x, y = torch.zeros(40, 1), torch.arange(40) % 2
-        if feed == "first_epoch":
-            buffer.add(x, y, torch.full((40,), task))
-        else:
-            attributes = [DataAttribute(y.tolist(), "targets"), TaskLabels([task] * 40)]
-            dataset = make_avalanche_dataset(
-                TensorDataset(x, y), data_attributes=attributes
-            )
-            buffer.post_adapt(None, DatasetExperience(dataset=dataset))
-    pairs = torch.stack((buffer.table.column("task"), buffer.table.column("y")), 1)
-    found, counts = pairs.unique(dim=0, return_counts=True)
-    assert len(found) == 6
-    assert set(counts.tolist()) == {2}
-
-
-@dataclass(frozen=True)
-class Permute:
-    """A task of permuted images: deterministic, and another one each time."""
-
-    seed: int
-    batched = True
-
-    def __call__(self, x):
-        order = torch.randperm(64, generator=torch.Generator().manual_seed(self.seed))
-        return x.flatten(-3)[..., order].view(x.shape).div(255)
-
-
-def permuted(class_stream, same=False):
-    stream = class_stream(scale=False).train_stream
-    experiences = []
-    for number, experience in enumerate(stream):
-        x = torch.stack([(row * 255).round() for row, _ in experience.dataset]).to(
-            torch.uint8
-        )
-        y = torch.tensor([int(target) for _, target in experience.dataset])
-        step = Permute(0 if same else number)
-        dataset = make_avalanche_dataset(
-            TensorDataset(x, y),
-            data_attributes=[DataAttribute(y.tolist(), "targets")],
-            transform_groups=TransformGroups({"train": step, "eval": step}),
-        )
-        experiences.append(
-            DatasetExperience(dataset=dataset, current_experience=number)
-        )
-    return experiences
-
-
-@pytest.mark.parametrize("feed", ["first_epoch", "experience"])
-@pytest.mark.parametrize("same", [False, True])
-def test_rows_keep_the_transform_that_they_came_with(class_stream, feed, same):
-    trained, plugins = [], []
-    for resident in ([], [ResidentDataPlugin()]):
-        plugin = reservoir_replay(20, batch_size_mem=4, seed=0, feed=feed)
-        trained.append(strategy([plugin, *resident]))
-        plugins.append(plugin)
-        torch.manual_seed(5)
-        for experience in permuted(class_stream, same):
-            trained[-1].train(experience, eval_streams=[])
-    for a, b in zip(
-        trained[0].model.parameters(), trained[1].model.parameters(), strict=True
-    ):
-        assert torch.equal(a, b)
-    kept = plugins[1].buffer.table.column("x").dtype
-    assert kept == (torch.uint8 if same else torch.float32)
-
-
-def test_a_loaded_memory_refuses_another_transform(class_stream):
-    first, second = permuted(class_stream)[:2]
-    plugin = reservoir_replay(20, batch_size_mem=4, seed=0)
-    strategy([plugin, ResidentDataPlugin()]).train(first, eval_streams=[])
-    state = plugin.buffer.state_dict()
-
-    def go_on(experience, **options):
-        loaded = reservoir_replay(20, batch_size_mem=4, seed=0, **options)
-        loaded.buffer.load_state_dict(state)
-        assert loaded.buffer.state_dict()["before"] == state["before"]
-        strategy([loaded, ResidentDataPlugin()]).train(experience, eval_streams=[])
-        return loaded.buffer.table.column("x").dtype
-
-    assert go_on(first) == torch.uint8
-    assert go_on(second, transform=Permute(0)) == torch.uint8
-    with pytest.raises(
-        ValueError, match=r"before another transform than Chain.*give Rehearsal"
-    ):
-        go_on(second)
-
-
-# --- items of a minibatch -----------------------------------------------------------
-
-
-def with_items(class_stream, tasks, noise=False):
-    """Streams whose leaf gives ``(x, y, number of the row)``, with task labels or not.
-
-    :param noise: the third item is a fraction instead.
-    """
-    experiences = []
-    for number, experience in enumerate(class_stream(scale=False).train_stream):
-        x = torch.stack([row for row, _ in experience.dataset])
-        y = torch.tensor([int(target) for _, target in experience.dataset])
-        extra = torch.arange(len(y)) + 100 * number
-        attributes = [DataAttribute(y.tolist(), "targets")]
-        if tasks:
-            attributes.append(TaskLabels([number] * len(y)))
-        dataset = make_avalanche_dataset(
-            TensorDataset(x, y, extra / 1000 if noise else extra),
-            data_attributes=attributes,
-        )
-        experiences.append(
-            DatasetExperience(dataset=dataset, current_experience=number)
-        )
-    return experiences
-
-
-class Items(SupervisedPlugin):
-    """Keeps every minibatch that the loss is made of."""
-
-    def __init__(self):
-        super().__init__()
-        self.batches = []
-
-    def before_backward(self, strategy, **kwargs):
-        self.batches.append(list(strategy.mbatch))
-
-
-@pytest.mark.parametrize("noise", [False, True])
-@pytest.mark.parametrize("tasks", [False, True])
-@pytest.mark.parametrize("feed", ["first_epoch", "experience"])
-@pytest.mark.parametrize("make", [reservoir_replay, er_ring])
-def test_further_items_are_kept_and_replayed(class_stream, make, feed, tasks, noise):
-    """Whichever way the memory is fed, and they are no task labels."""
-    plugin = make(16, batch_size_mem=4, seed=0, feed=feed)
-    items = Items()
-    experiences = with_items(class_stream, tasks, noise)
-    trained = strategy([plugin, items])
-    for experience in experiences:
-        trained.train(experience, eval_streams=[])
-    rows = {}
-    for experience in experiences:
-        for x, y, extra, *task in experience.dataset:
-            rows[float(extra)] = (x, int(y), *map(int, task))
-    assert len(rows) == 160
-    assert plugin.replayed
-    for x, y, extra, *task in items.batches:
-        for i in range(len(y)):
-            own = (x[i], int(y[i]), *(int(t[i]) for t in task))
-            expected = rows[float(extra[i])]
-            assert torch.equal(own[0], expected[0])
-            assert own[1:] == expected[1:]
-    columns = {"x", "y", "item2", "arrival", "uses"} | ({"task"} if tasks else set())
-    assert set(plugin.buffer.table.columns) == columns
-    for x, y, extra, *task in plugin.buffer.buffer:
-        expected = rows[float(extra)]
-        assert torch.equal(x, expected[0])
-        assert (int(y), *map(int, task)) == expected[1:]
-    if make is er_ring:  # each class has its share, whatever its rows are numbered
-        keys = [(c // 2, c) if tasks else c for c in range(8)]
-        assert plugin.buffer.class_counts() == dict.fromkeys(keys, 2)
-
-
-def test_further_items_in_upstreams_replay_plugin(class_stream):
-    buffer = MultiStrategyBuffer(16, seed=0)
-    items = Items()
-    trained = strategy([ReplayPlugin(16, storage_policy=buffer), items])
-    for experience in with_items(class_stream, tasks=False):
-        trained.train(experience, eval_streams=[])
-    assert all(len(batch) == 3 for batch in items.batches)
-    numbers = torch.cat([extra for _, _, extra in items.batches[-5:]])
-    assert (numbers < 300).any()
-    assert (numbers >= 300).any()
-
-
-@pytest.mark.parametrize("feed", ["first_epoch", "experience"])
-def test_task_labels_that_are_not_the_last_item_are_refused(class_stream, feed):
-    x, y = torch.zeros(16, 1, 8, 8), torch.arange(16) % 2
-    dataset = make_avalanche_dataset(
-        TensorDataset(x, y),
-        data_attributes=[
-            DataAttribute(y.tolist(), "targets"),
-            TaskLabels([0] * 16),
-            DataAttribute(torch.rand(16), "weight", use_in_getitem=True),
-        ],
-    )
-    experience = DatasetExperience(dataset=dataset, current_experience=0)
-    plugin = reservoir_replay(16, batch_size_mem=4, seed=0, feed=feed)
-    with pytest.raises(ValueError, match=r"float.*task labels the last") as error:
-        strategy([plugin]).train(experience, eval_streams=[])
-    assert "\n" not in str(error.value)
-    assert plugin.buffer.seen == 0
-    with pytest.raises(ValueError, match=r"float.*task labels the last"):
-        plugin.buffer.post_adapt(None, experience)
-
-
-class OneHot(SupervisedPlugin):
-    def before_training_iteration(self, strategy, **kwargs):
-        strategy.mbatch[1] = nn.functional.one_hot(strategy.mb_y, 8).float()
-
-
-def test_one_hot_targets(class_stream):
-    stream = class_stream().train_stream
-    plugin = reservoir_replay(16, batch_size_mem=4, seed=0)
-    strategy([OneHot(), plugin]).train(stream[0], eval_streams=[])
-    assert plugin.buffer.table.column("y").shape == (16, 8)
-    for preset in (er_ring, class_balanced_replay):
-        plugin = preset(16, batch_size_mem=4, seed=0)
-        with pytest.raises(ValueError, match=r"\(8, 8\).*argmax.*'reservoir'"):
-            strategy([OneHot(), plugin]).train(stream[0], eval_streams=[])
-
-
-# --- what would have no effect, and what cannot be ----------------------------------
 
 
 class OwnLoss(Naive):

@@ -45,7 +45,8 @@ class Criterion(Protocol):
         """What options, columns and errors call it."""
 
     def score(self, rows: ScoredRows, context: "ScoringContext") -> Tensor:
-        """One finite number a row, shape ``(n,)``, on any device.
+        """One number a row, shape ``(n,)``, on any device; NaN is refused where scores
+        are used, ±∞ comes first or last.
 
         It may be of any scale: scores are normalised over the rows at hand before they
         are combined or drawn from. The model must be left as it was.

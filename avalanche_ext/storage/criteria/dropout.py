@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from avalanche_ext.gradients import Forward
+from avalanche_ext.gradients.problem import takes_task_labels
 from avalanche_ext.gradients.rows import apply, count_rows, take
 from avalanche_ext.undisturbed import device_of, undisturbed
 
@@ -120,9 +121,6 @@ class _Masks:
             output = _repeat(output, self.passes)
         self.drawn = True
         p = float(module.p)  # type: ignore[arg-type]
-        if not self.drawn and len(output) == self.rows:
-            output = _repeat(output, self.passes)
-        self.drawn = True
         if p == 1:
             return torch.zeros_like(output)  # of alpha dropout, too
         whole_channels = not isinstance(module, (nn.Dropout, nn.AlphaDropout))
@@ -165,8 +163,7 @@ def _dropping(model: nn.Module, masks: _Masks) -> Iterator[None]:
         for module in model.modules():
             if _drops(module):
                 handles.append(module.register_forward_hook(masks.drop))
-            # By name, so that this file does not need Avalanche.
-            if any(kind.__name__ == "MultiTaskModule" for kind in type(module).__mro__):
+            if takes_task_labels(module):
                 handles.append(module.register_forward_pre_hook(masks.share))
         yield
     finally:

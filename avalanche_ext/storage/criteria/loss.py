@@ -11,6 +11,7 @@ from avalanche_ext.gradients import (
     inspect_gradients,
     losses_and_gradient_norms,
 )
+from avalanche_ext.gradients.problem import problem_of
 from avalanche_ext.storage.criteria.context import ScoredRows, ScoringContext, task_of
 from avalanche_ext.storage.rows import count
 
@@ -115,12 +116,10 @@ class GradientCriterion:
     ) -> Inspection | None:
         if not count(x):
             return None
-        shapes = tuple(
-            (n, p.shape, p.requires_grad) for n, p in model.named_parameters()
-        )
         if self._inspected is not None:
             met, inspection = self._inspected
-            if met() is model and inspection.shapes == shapes:
+            problem = problem_of(model, context.call, self.parameters)
+            if met() is model and inspection.fits(problem):
                 return inspection
         inspection = inspect_gradients(
             model, x, task, parameters=self.parameters, forward=context.call
