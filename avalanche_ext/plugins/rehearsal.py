@@ -184,7 +184,7 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
         names = item_names(items, self._tasks)
         table = self.buffer.table
         try:
-            rows = table.gather(self.buffer.draw(wanted), names)
+            rows = table.gather(self.buffer.draw(wanted).index, names)
         except KeyError:
             missing = sorted(set(names) - set(table.columns))
             raise ValueError(

@@ -3,14 +3,18 @@
 from avalanche_ext.storage.by_class import ClassBalanced, Ring
 from avalanche_ext.storage.policy import Admission
 from avalanche_ext.storage.reservoir import Reservoir
+from avalanche_ext.storage.score_admission import Balance, Score
 
-ADMISSIONS = (Reservoir.name, Ring.name, ClassBalanced.name)
+ADMISSIONS = (Reservoir.name, Ring.name, ClassBalanced.name, Score.name)
 
 
-def make_admission(name: str, per_class: int | None = None) -> Admission:
+def make_admission(
+    name: str, per_class: int | None = None, balance: Balance = "class"
+) -> Admission:
     """The policy of that name: :class:`~avalanche_ext.storage.reservoir.Reservoir`,
-    :class:`~avalanche_ext.storage.by_class.Ring` or
-    :class:`~avalanche_ext.storage.by_class.ClassBalanced`.
+    :class:`~avalanche_ext.storage.by_class.Ring`,
+    :class:`~avalanche_ext.storage.by_class.ClassBalanced` or
+    :class:`~avalanche_ext.storage.score_admission.Score`.
 
     :raises ValueError: for an unknown name, or ``per_class`` where it has no meaning.
     """
@@ -23,4 +27,6 @@ def make_admission(name: str, per_class: int | None = None) -> Admission:
             f"per_class={per_class} belongs to admission 'ring', got {name!r}: "
             "leave it out"
         )
+    if name == "score":
+        return Score(balance)
     return Reservoir() if name == "reservoir" else ClassBalanced()

@@ -1,6 +1,7 @@
 """The rehearsal memory by name, and as a storage policy of Avalanche."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,17 +10,25 @@ from avalanche.benchmarks.utils import AvalancheDataset
 from avalanche.training.storage_policy import ExemplarsBuffer
 from torch import Tensor
 
+from avalanche_ext.gradients import Criterion as Loss
 from avalanche_ext.storage.admission import make_admission
+from avalanche_ext.storage.criteria import Criterion
 from avalanche_ext.storage.items import check_task_item, has_task_items, item_names
-from avalanche_ext.storage.memory import FACTS, Memory, check_size
+from avalanche_ext.storage.memory import Memory, check_size
 from avalanche_ext.storage.resident import row_source
 from avalanche_ext.storage.rows import Rows
-from avalanche_ext.storage.sampling import check_sampling
+from avalanche_ext.storage.sampling import Sampling, make_sampling
+from avalanche_ext.storage.score_admission import Balance
+from avalanche_ext.storage.scorer import Scorer
+from avalanche_ext.storage.scores import Counters, Scores
 from avalanche_ext.storage.seeds import derived_seed
 from avalanche_ext.storage.stored_dataset import stored_dataset
 from avalanche_ext.storage.stored_form import StoredForm
 from avalanche_ext.storage.table import ExemplarTable
 from avalanche_ext.storage.transforms import BatchTransform
+from avalanche_ext.storage.value import Value
+
+_COMPARED_AT_ONCE = 256  # rows of an experience, by an admission by value
 
 
 class MultiStrategyBuffer(Memory, ExemplarsBuffer):
@@ -56,14 +65,26 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
         self,
         max_size: int | None,
         *,
-        admission: Literal["reservoir", "ring", "class_balanced"] = "reservoir",
-        sampling: Literal["uniform"] = "uniform",
+        criteria: Sequence[str | Criterion] = ("gradient", "uncertainty", "diversity"),
+        weights: Mapping[str, float] | None = None,
+        admission: Literal[
+            "reservoir", "ring", "class_balanced", "score"
+        ] = "reservoir",
+        sampling: str | Sampling = "uniform",
+        temperature: float | None = None,
+        w_age: float = 0.0,
+        w_use: float = 0.0,
+        balance: Balance = "class",
+        refresh_every: int = 1,
+        refresh_at_end: bool = True,
+        loss: Loss | None = None,
+        layer: str | None = None,
         per_class: int | None = None,
         device: torch.device | str | None = None,
         directory: str | Path | None = None,
         seed: int | None = None,
     ) -> None:
-        policy = make_admission(admission, per_class)
+        policy = make_admission(admission, per_class, balance)
         size = per_class if max_size is None else max_size
         if size is None:
             raise ValueError(
@@ -71,20 +92,28 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
                 "'ring': give them, or a size"
             )
         check_size(size)
-        check_sampling(sampling)
+        _check_refresh(refresh_every)
+        seed = derived_seed() if seed is None else seed
         table = ExemplarTable(size, device=device or "cpu", directory=directory)
+        self.form = StoredForm()
+        """Whether rows are kept from before their batch transform or from after."""
+        scores = Scores(
+            table, criteria, weights, counters=Counters(), seed=seed ^ 0x5C0BE
+        )
         ExemplarsBuffer.__init__(self, size)
         Memory.__init__(
             self,
             table,
             policy,
-            sampling=sampling,
+            sampling=make_sampling(sampling, scores.names, temperature),
+            scorer=Scorer(scores, loss=loss, layer=layer, call=self.form.call),
+            value=Value(w_age, w_use),
             grow_by=per_class if max_size is None else None,
-            seed=derived_seed() if seed is None else seed,
+            seed=seed,
         )
         self.admission = admission
-        self.form = StoredForm()
-        """Whether rows are kept from before their batch transform or from after."""
+        self.refresh_every = refresh_every
+        self.refresh_at_end = refresh_at_end
         self._per_class = per_class
         self._tensor_targets = True
 
@@ -141,12 +170,24 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
         first = read(torch.tensor([0]))
         if tasks:
             check_task_item(list(first.values()))
-        self.table.check(first, without=FACTS)
+        self.table.check(first, without=self._facts)
         groups: Sequence[Hashable] = range(len(source))
         if self._policy.needs_groups:
             groups = self._classes(source.targets, source.tasks)
-        if self._admit(groups, read):
+        self.meet(agent)
+        step = _COMPARED_AT_ONCE if self._policy.needs_values else len(source)
+        kept = False
+        for start in range(0, len(source), step):
+            some = groups[start : start + step]
+            kept |= bool(self._admit(some, partial(_read_from, read, start)))
+        if kept:
             self._tensor_targets = source.tensor_targets
+
+    def meet(self, agent: Any) -> None:
+        """From now on rows are scored with the model and the loss of a trainer."""
+        model = getattr(agent, "model", None)
+        if model is not None:
+            self.scorer.meet(model, getattr(agent, "_criterion", None))
 
     def update(self, strategy: Any, **kwargs: Any) -> None:
         """:meth:`post_adapt` with the strategy's experience."""
@@ -189,3 +230,17 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
             )
         super().load_state_dict(state)
         self.form.load_state_dict(state)
+
+
+def _read_from(
+    read: Callable[[Tensor], dict[str, Rows]], start: int, position: Tensor
+) -> dict[str, Rows]:
+    return read(start + position)
+
+
+def _check_refresh(every: int) -> None:
+    if not isinstance(every, int) or every < 0:
+        raise ValueError(
+            f"refresh_every must be a whole number of steps from 0 on, got {every!r}: "
+            "1 scores the rows drawn at every step, 0 never"
+        )

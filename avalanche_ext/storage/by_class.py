@@ -12,13 +12,13 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from avalanche_ext.storage.policy import Admission, Groups, Slots
 
 
-class _ByClass(Admission):
-    """Keeps the slots of each class, in the order in which they were filled."""
+class ByClass(Admission):
+    """An admission that keeps the slots of each class, in the order in which they were filled."""
 
     def __init__(self) -> None:
         self._ranks: dict[Hashable, int] = {}
@@ -61,7 +61,7 @@ class _ByClass(Admission):
         return dict(zip(self._ranks, values, strict=True))
 
 
-class Ring(_ByClass):
+class Ring(ByClass):
     """The most recent rows of each class (ER-Ring).
 
     Each class keeps its last ``q`` rows: ``q = per_class``, or an equal share of the
@@ -103,7 +103,14 @@ class Ring(_ByClass):
     def _excess(self, rank: int) -> int:
         return max(0, len(self._slots[rank]) - self._quota(rank))
 
-    def admit(self, groups: Groups, stored: int, size: int, draw: Generator) -> Slots:
+    def admit(
+        self,
+        groups: Groups,
+        stored: int,
+        size: int,
+        draw: Generator,
+        values: Tensor | None = None,
+    ) -> Slots:
         slots: Slots = {}
         for position, group in enumerate(groups):
             rank = self._ranks[group]
@@ -117,14 +124,16 @@ class Ring(_ByClass):
             slots[slot] = position
         return slots
 
-    def victims(self, n: int, stored: int, draw: Generator) -> list[int]:
+    def victims(
+        self, n: int, stored: int, draw: Generator, values: Tensor | None = None
+    ) -> list[int]:
         # Of equally large classes the one met last: the first hold the remainder.
         held = self._slots[::-1]
         oldest = [iter(slots) for slots in held]
-        return [next(oldest[i]) for i in islice(_largest_first(held), n)]
+        return [next(oldest[i]) for i in islice(largest_first(held), n)]
 
 
-class ClassBalanced(_ByClass):
+class ClassBalanced(ByClass):
     """Class-balancing reservoir sampling.
 
     While there is room every row is kept. Then a row of a class that never was the
@@ -154,7 +163,14 @@ class ClassBalanced(_ByClass):
             self._sizes.append(0)
         return []
 
-    def admit(self, groups: Groups, stored: int, size: int, draw: Generator) -> Slots:
+    def admit(
+        self,
+        groups: Groups,
+        stored: int,
+        size: int,
+        draw: Generator,
+        values: Tensor | None = None,
+    ) -> Slots:
         chances = torch.rand(len(groups), 3, generator=draw, dtype=torch.float64)
         slots: Slots = {}
         for position, (group, (a, b, c)) in enumerate(
@@ -202,12 +218,14 @@ class ClassBalanced(_ByClass):
         held.pop()
         return slot
 
-    def victims(self, n: int, stored: int, draw: Generator) -> list[int]:
+    def victims(
+        self, n: int, stored: int, draw: Generator, values: Tensor | None = None
+    ) -> list[int]:
         left = [list(held) for held in self._slots]
         chances = torch.rand(n, generator=draw, dtype=torch.float64).tolist()
         return [
             left[rank].pop(int(chance * len(left[rank])))
-            for rank, chance in zip(_largest_first(left), chances, strict=False)
+            for rank, chance in zip(largest_first(left), chances, strict=False)
         ]
 
     def forget(self, slots: Iterable[int], moves: Mapping[int, int]) -> None:
@@ -260,7 +278,7 @@ class _Sizes:
             del self.ranks[old]
 
 
-def _largest_first(held: Iterable[Any]) -> Iterator[int]:
+def largest_first(held: Iterable[Any]) -> Iterator[int]:
     """Places of the largest of ``held``, each time one that loses a row by it.
 
     Of equally large ones the first.

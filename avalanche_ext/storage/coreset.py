@@ -1,11 +1,12 @@
 """Rows that cover the others: greedy k-center in feature space."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
 
-from avalanche_ext.storage.sampling import Draw, all_rows
+from avalanche_ext.storage.uniform import Draw, Reads, all_rows
 
 # Numbers of a block of rows: on a CPU it stays in the cache from the difference to
 # the sum, elsewhere a block costs launches.
@@ -169,6 +170,8 @@ class Coreset:
     """
 
     name: str = "coreset"
+    reads: ClassVar[Reads] = "features"
+    weighs: ClassVar[bool] = False
 
     def draw(self, n: int, features: Tensor, generator: Generator) -> Draw:
         """``n`` rows; of ``n`` or fewer all rows, once each and in order.

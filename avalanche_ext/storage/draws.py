@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from avalanche_ext.storage.sampling import uniform
+from avalanche_ext.storage.uniform import uniform
 
 _AT_A_TIME = 128
 

@@ -5,29 +5,35 @@ from typing import Any
 
 import torch
 from tensordict import TensorDict
-from torch import Tensor
+from torch import Tensor, nn
 
 from avalanche_ext.storage.classes import class_counts, class_of_each
 from avalanche_ext.storage.draws import Draws
 from avalanche_ext.storage.policy import Admission, Slots, slots_tensor
 from avalanche_ext.storage.rows import Rows, check_rows, count, index_tensor, take
-from avalanche_ext.storage.sampling import check_sampling
+from avalanche_ext.storage.sampling import Sampling, make_sampling
+from avalanche_ext.storage.scorer import Scorer
+from avalanche_ext.storage.scores import Scored
 from avalanche_ext.storage.table import ExemplarTable
+from avalanche_ext.storage.uniform import Draw, Uniform
+from avalanche_ext.storage.value import Value
 
 FACTS = ("arrival", "uses")
-"""Columns that the memory adds to each row."""
+"""Columns that every memory adds to each row; a memory that scores adds more."""
 
 
 class Memory:
-    """Rows of a table, kept by an admission policy and drawn at random.
+    """Rows of a table, kept by an admission policy and drawn by a sampling.
 
-    It knows rows, policies and a seed, and neither Avalanche nor transforms. Every
-    change of the table goes through it, so that facts and policy stay in step with the
-    rows.
+    It knows rows, policies, scores and a seed, and neither Avalanche nor transforms.
+    Every change of the table goes through it, so that facts, scores and policy stay in
+    step with the rows.
 
     :param table: where rows are; its capacity is the memory's size.
     :param policy: what to keep.
-    :param sampling: what to replay, by name.
+    :param sampling: what to replay.
+    :param scorer: scores the rows of the table.
+    :param value: of a row, for an admission by value.
     :param grow_by: rows by which the size grows with each class that is met.
     :param seed: of admission and of draws.
     """
@@ -37,24 +43,42 @@ class Memory:
         table: ExemplarTable,
         policy: Admission,
         *,
-        sampling: str,
+        sampling: Sampling,
+        scorer: Scorer,
+        value: Value,
         grow_by: int | None = None,
         seed: int,
     ) -> None:
         self.table = table
         self.max_size = table.capacity
         """The largest number of rows."""
-        self.sampling = sampling
-        self.seen = 0
-        """Number of rows offered so far."""
         self._policy = policy
+        self._sampling = sampling
+        self.scorer = scorer
+        """Scores the rows, where scores are needed."""
+        self._scores = scorer.scores
+        self._counters = scorer.scores.counters
+        self._value = value
         self._grow_by = grow_by
         self._admitting = torch.Generator().manual_seed(seed)
         self._draws = Draws(seed ^ 0x5EED)
         self._used: list[Tensor] = []  # draws not yet counted in the uses column
+        self._need(sampling)
+        if policy.needs_values:
+            self._scores.use(*value.criteria)
 
     def __len__(self) -> int:
         return len(self.table)
+
+    @property
+    def seen(self) -> int:
+        """Number of rows offered so far."""
+        return self._counters.seen
+
+    @property
+    def draws(self) -> int:
+        """Number of draws made so far."""
+        return self._counters.draws
 
     @property
     def grows(self) -> bool:
@@ -69,25 +93,37 @@ class Memory:
         y: Tensor,
         task: Tensor | None = None,
         *,
+        model: nn.Module | None = None,
         columns: Mapping[str, Rows] | None = None,
+        compute_scores: bool = True,
     ) -> Tensor:
         """Offer a batch.
+
+        Rows that are kept are scored where scores are needed and a model is given. Else
+        their scores are stale, and found when a draw or an admission needs them.
 
         :param x: inputs, a tensor or a nested mapping of tensors, ``n`` rows.
         :param y: targets, ``n`` rows.
         :param task: task labels, shape ``(n,)``: always or never.
+        :param model: under which rows are scored, remembered by a weak reference.
         :param columns: further columns to keep beside them, ``n`` rows each.
+        :param compute_scores: ``False`` leaves the scores of these rows stale.
         :return: the slot of each row, −1 where it was not kept.
         :raises TypeError: for anything but tensors and mappings of tensors.
         :raises ValueError: when lengths disagree, or rows differ in form from those
             stored; for an admission by class, when there are more classes than rows or
-            targets are no class labels.
+            targets are no class labels; for an admission by value, where scores are
+            needed and no model was ever given; for NaN scores.
         """
         given = {"x": x, "y": y, "task": task, **(columns or {})}
         for name, rows in given.items():
             if rows is not None:
                 check_rows(name, rows)
-        return slots_tensor(self.offer(x, y, task, columns), len(y))
+        self.scorer.meet(model)
+        slots = self.offer(x, y, task, columns)
+        if slots and model is not None and compute_scores:
+            self.scorer.settle()
+        return slots_tensor(slots, len(y))
 
     def offer(
         self,
@@ -95,14 +131,18 @@ class Memory:
         y: Tensor,
         task: Tensor | None = None,
         columns: Mapping[str, Rows] | None = None,
+        scored: Scored | None = None,
     ) -> Slots:
-        """:meth:`add` for inner loops: slot → position of the rows that were kept."""
+        """:meth:`add` for inner loops: slot → position of the rows that were kept.
+
+        :param scored: what is known of the rows.
+        """
         n = len(y)
         batch: dict[str, Rows] = {"x": x, "y": y}
         if task is not None:
             batch["task"] = task
         if columns:
-            _check_columns(columns)
+            self._check_columns(columns)
             batch.update(columns)
         for column in batch.values():
             if count(column) != n:
@@ -111,13 +151,14 @@ class Memory:
                     f"a batch needs one number of rows, got {lengths}: give every "
                     "column one row for each target"
                 )
-        self.table.check(batch, without=FACTS)
+        self.table.check(batch, without=self._facts)
         groups = self._classes(y, task) if self._policy.needs_groups else range(n)
         return self._admit(
             groups,
             lambda position: {
                 name: take(rows, position) for name, rows in batch.items()
             },
+            scored,
         )
 
     def _classes(self, y: Tensor, task: Tensor | None) -> Sequence[Hashable]:
@@ -127,31 +168,50 @@ class Memory:
         self,
         groups: Sequence[Hashable],
         read: Callable[[Tensor], dict[str, Rows]],
+        scored: Scored | None = None,
     ) -> Slots:
         """Decide on the next rows and store those kept.
 
         :param groups: of each row, as the policy is told them.
         :param read: the columns of the rows at given positions.
+        :param scored: what is known of the rows; ``None``: it is found out only where
+            the policy asks for it.
         """
         n = len(groups)
         if self._policy.needs_groups:
             if self._grow_by is not None:
                 self._grow(self._grow_by * self._policy.classes_with(groups))
             self._discard(self._policy.surplus(groups, self.max_size))
+        values = None
+        if self._policy.needs_values and len(self.table) + n > self.max_size:
+            if scored is None:
+                scored = self.scorer.score(read(torch.arange(n)))
+            values = self._values(scored, n)
         slots = self._policy.admit(
-            groups, len(self.table), self.max_size, self._admitting
+            groups, len(self.table), self.max_size, self._admitting, values
         )
         first = self.seen
-        self.seen += n
+        self._counters.seen += n
         if slots:
             self._count_uses()
             position = index_tensor(list(slots.values()))
             rows = read(position)
             rows["arrival"] = first + 1 + position
             rows["uses"] = torch.zeros(len(position), dtype=torch.int32)
-            length = max(len(self.table), max(slots) + 1)
-            self.table.put(index_tensor(list(slots)), rows, length)
+            known = None if scored is None else scored.take(position)
+            rows |= self._scores.columns(len(position), known)
+            where = index_tensor(list(slots))
+            self.table.put(where, rows, max(len(self.table), max(slots) + 1))
+            self._scores.written(where, known)
         return slots
+
+    def _values(self, incoming: Scored | None = None, n: int = 0) -> Tensor:
+        """The value of each row stored, then of each of ``n`` that arrive."""
+        if not len(self.table):
+            return torch.zeros(n)
+        self.scorer.settle()
+        self._count_uses()
+        return self._value.of(self._scores, incoming, n)
 
     def _grow(self, size: int) -> None:
         if size > self.max_size:
@@ -160,7 +220,8 @@ class Memory:
 
     def evict(self, n: int) -> None:
         """Remove ``n`` rows: random ones of a reservoir, the oldest of the largest
-        classes of a ring, random ones of the largest classes of a balanced memory.
+        classes of a ring, random ones of the largest classes of a balanced memory,
+        those of the lowest value of an admission by value.
 
         :raises ValueError: when fewer than one row would be left.
         """
@@ -168,7 +229,9 @@ class Memory:
             raise ValueError(
                 f"cannot evict {n} of {len(self)} rows: n must leave at least one row"
             )
-        self._discard(self._policy.victims(n, len(self.table), self._admitting))
+        values = self._values() if self._policy.needs_values and n else None
+        victims = self._policy.victims(n, len(self.table), self._admitting, values)
+        self._discard(victims)
 
     def set_size(self, size: int) -> None:
         """Change the capacity; rows that no longer fit leave as by :meth:`evict`.
@@ -187,41 +250,86 @@ class Memory:
         if slots:
             self._count_uses()
             moves = self.table.remove(torch.tensor(slots))
+            self._scores.removed(slots)
             self._policy.forget(slots, moves)
 
     # What to replay
 
-    def sample(self, n: int, strategy: str | None = None) -> TensorDict:
+    @property
+    def sampling(self) -> str:
+        """What is replayed, by name."""
+        return self._sampling.name
+
+    def sample(
+        self,
+        n: int,
+        strategy: str | Sampling | None = None,
+        *,
+        temperature: float | None = None,
+        model: nn.Module | None = None,
+    ) -> TensorDict:
         """Draw ``n`` rows; more than are stored returns all of them, once each.
 
         :param strategy: a sampling other than the memory's own.
+        :param temperature: of a sampling by the softmax of scores.
+        :param model: under which rows of stale scores are scored first; ``None``: the
+            one met last.
         :return: ``x``, ``y``, ``task`` (where stored), ``index`` (slots), ``weight``
-            (importance weight, 1 for uniform sampling), ``arrival``, ``uses``.
-        :raises ValueError: for an empty memory, a negative ``n``, an unknown sampling.
+            (importance weight, 1 where nothing is corrected) and all other columns.
+        :raises ValueError: for an empty memory, a negative ``n``, an unknown sampling,
+            NaN scores, or stale ones without a model.
         """
-        check_sampling(strategy or self.sampling)
+        sampling = self._sampling
+        if strategy is not None or temperature is not None:
+            chosen = sampling if strategy is None else strategy
+            sampling = make_sampling(chosen, self._scores.names, temperature)
         if n < 0 or not len(self):
             raise ValueError(
                 f"cannot sample {n} rows of {len(self)}: add rows first and ask for "
                 "a number that is not negative"
             )
-        index = self.draw(n)
-        rows: dict[str, Any] = self.table.gather(index)
-        rows["index"] = index
-        rows["weight"] = torch.ones(len(index))
-        return TensorDict(rows, batch_size=[len(index)])
+        self.scorer.meet(model)
+        self._need(sampling)
+        draw = self.draw(n, sampling)
+        rows: dict[str, Any] = self.table.gather(draw.index)
+        rows["index"] = draw.index
+        rows["weight"] = draw.weight
+        return TensorDict(rows, batch_size=[len(draw.index)])
 
-    def draw(self, n: int) -> Tensor:
-        """Slots of ``n`` rows by the memory's own sampling, counted as used.
+    def draw(self, n: int, sampling: Sampling | None = None) -> Draw:
+        """Slots of ``n`` rows and their importance weights, counted as used.
 
-        Draws of a memory that no longer grows are made many at a time.
+        Uniform draws of a memory that no longer grows are made many at a time.
+
+        :param sampling: another than the memory's own, which scores were asked for.
         """
+        sampling = sampling or self._sampling
         stored = len(self.table)
-        index = self._draws.uniform(stored, n, full=stored == self.max_size)
-        self._used.append(index)
+        if isinstance(sampling, Uniform) or n >= stored:
+            full = stored == self.max_size
+            index = self._draws.uniform(stored, n, full=full)
+            draw = Draw(index, torch.ones(len(index)))
+        else:
+            self.scorer.settle()
+            draw = sampling.draw(n, self._read_by(sampling), self._draws.generator)
+        self._counters.draws += 1
+        self._used.append(draw.index)
         if len(self._used) > 256:
             self._count_uses()
-        return index
+        return draw
+
+    def _need(self, sampling: Sampling) -> None:
+        """Keep what a sampling reads."""
+        if sampling.reads == "scores":
+            self._scores.use(sampling.name)
+        elif sampling.reads == "features":
+            self._scores.use(features=True)
+
+    def _read_by(self, sampling: Sampling) -> Tensor:
+        if sampling.reads == "features":
+            assert self._scores.nearest is not None
+            return self._scores.nearest.features
+        return self.scores(sampling.name)
 
     def _count_uses(self) -> None:
         if self._used:
@@ -231,6 +339,37 @@ class Memory:
                 uses = self.table.column("uses")
                 index = index.to(uses.device)
                 uses.index_add_(0, index, torch.ones_like(index, dtype=uses.dtype))
+
+    # What the criteria say of the rows
+
+    def scores(self, name: str) -> Tensor:
+        """Raw scores of each row, shape ``(len(memory),)``.
+
+        :param name: a criterion's, or ``"mixed"`` for the weighted mean of all, each
+            normalised to [0, 1].
+        :raises ValueError: for an unknown name, or stale scores without a model.
+        """
+        self._scores.use(name)
+        self.scorer.settle()
+        self._count_uses()
+        return self._scores.of(name)
+
+    @property
+    def stale(self) -> Tensor:
+        """Of each row: whether its scores are needed and not known."""
+        return self._scores.stale
+
+    def refresh(
+        self, model: nn.Module | None = None, *, slots: Tensor | None = None
+    ) -> None:
+        """Score rows anew, in evaluation mode; the model is left as it was.
+
+        :param model: ``None``: the one met last.
+        :param slots: of the rows; ``None``: all.
+        :raises ValueError: for NaN scores, or without a model.
+        """
+        self.scorer.meet(model)
+        self.scorer.refresh(slots)
 
     # What is known of the rows
 
@@ -262,6 +401,18 @@ class Memory:
         facts: Tensor = self.table.column(name).clone()
         return facts
 
+    @property
+    def _facts(self) -> tuple[str, ...]:
+        return FACTS + self._scores.facts
+
+    def _check_columns(self, columns: Mapping[str, Rows]) -> None:
+        reserved = {"x", "y", "task", *self._facts} & set(columns)
+        if reserved:
+            raise ValueError(
+                f"the columns {sorted(reserved)} are the memory's own: name yours "
+                "otherwise"
+            )
+
     # State
 
     def state_dict(self) -> dict[str, Any]:
@@ -270,8 +421,10 @@ class Memory:
         return {
             "max_size": self.max_size,
             "seen": self.seen,
+            "draws": self.draws,
             "table": self.table.state_dict(),
             "policy": self._policy.state_dict(),
+            "scores": self._scores.state_dict(),
             "admitting": self._admitting.get_state(),
             **self._draws.state_dict(),
         }
@@ -279,9 +432,11 @@ class Memory:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over a ``state_dict`` of a memory with the same policy."""
         self.max_size = state["max_size"]
-        self.seen = state["seen"]
+        self._counters.seen = state["seen"]
+        self._counters.draws = state.get("draws", 0)
         self.table.load_state_dict(state["table"])
         self._policy.load_state_dict(state["policy"])
+        self._scores.load_state_dict(state.get("scores"))
         self._admitting.set_state(state["admitting"])
         self._draws.load_state_dict(state)
         self._used = []
@@ -295,12 +450,4 @@ def check_size(max_size: int) -> None:
     if not isinstance(max_size, int) or max_size < 1:
         raise ValueError(
             f"max_size must be a whole number of rows, at least 1, got {max_size!r}"
-        )
-
-
-def _check_columns(columns: Mapping[str, Rows]) -> None:
-    reserved = {"x", "y", "task", *FACTS} & set(columns)
-    if reserved:
-        raise ValueError(
-            f"the columns {sorted(reserved)} are the memory's own: name yours otherwise"
         )

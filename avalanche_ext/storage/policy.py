@@ -33,13 +33,31 @@ class Admission(ABC):
     needs_groups = True
     """Whether the groups of incoming rows are looked at (a copy to the host)."""
 
-    @abstractmethod
-    def admit(self, groups: Groups, stored: int, size: int, draw: Generator) -> Slots:
-        """Slots for a batch whose rows arrive one after the other."""
+    needs_values = False
+    """Whether rows are compared by value where not all fit."""
 
     @abstractmethod
-    def victims(self, n: int, stored: int, draw: Generator) -> list[int]:
-        """The ``n`` slots to empty when the memory must shrink."""
+    def admit(
+        self,
+        groups: Groups,
+        stored: int,
+        size: int,
+        draw: Generator,
+        values: Tensor | None = None,
+    ) -> Slots:
+        """Slots for a batch whose rows arrive one after the other.
+
+        :param values: of each row stored, then of each that arrives.
+        """
+
+    @abstractmethod
+    def victims(
+        self, n: int, stored: int, draw: Generator, values: Tensor | None = None
+    ) -> list[int]:
+        """The ``n`` slots to empty when the memory must shrink.
+
+        :param values: of each row stored.
+        """
 
     def surplus(self, groups: Groups, size: int) -> list[int]:
         """Slots to empty before a batch of ``groups`` is admitted to ``size`` rows.

@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
 
 from avalanche_ext.storage.normalise import checked_scores, refuse_rows
-from avalanche_ext.storage.sampling import Draw, all_rows
+from avalanche_ext.storage.uniform import Draw, Reads, all_rows
 from avalanche_ext.storage.weighted import (
     probabilities,
     successive_with_inclusion,
@@ -47,6 +48,7 @@ class Priority:
     beta: float = 0.4
     eps: float = 1e-6
     replacement: bool = False
+    reads: ClassVar[Reads] = "scores"
 
     def __post_init__(self) -> None:
         for name in ("alpha", "beta", "eps"):
@@ -98,6 +100,11 @@ class Priority:
         :raises ValueError: for NaN or negative scores, naming criterion and rows.
         """
         return probabilities(self._preference(scores), self._temperature)
+
+    @property
+    def weighs(self) -> bool:
+        """Whether importance weights may differ from 1."""
+        return bool(self.beta)
 
     @property
     def _temperature(self) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from avalanche_ext.storage.policy import Admission, Groups, Slots
 from avalanche_ext.storage.seeds import derived_seed
@@ -40,7 +40,14 @@ class Reservoir(Admission):
         self._decided = 0  # rows up to this number have a decision
         self._accepted: deque[tuple[int, int]] = deque()  # (row number, slot)
 
-    def admit(self, groups: Groups, stored: int, size: int, draw: Generator) -> Slots:
+    def admit(
+        self,
+        groups: Groups,
+        stored: int,
+        size: int,
+        draw: Generator,
+        values: Tensor | None = None,
+    ) -> Slots:
         if size != self._size:
             self._size, self._decided = size, self.seen
             self._accepted.clear()
@@ -66,7 +73,9 @@ class Reservoir(Admission):
         )
         self._decided += self._AHEAD
 
-    def victims(self, n: int, stored: int, draw: Generator) -> list[int]:
+    def victims(
+        self, n: int, stored: int, draw: Generator, values: Tensor | None = None
+    ) -> list[int]:
         return torch.randperm(stored, generator=draw)[:n].tolist()
 
     def state_dict(self) -> dict[str, Any]:

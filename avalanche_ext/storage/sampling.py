@@ -1,83 +1,69 @@
-"""Which rows to replay: policies that return indices."""
+"""Samplings by name: which of its rows a memory replays."""
 
-import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeAlias
 
-import torch
-from torch import Tensor
+from avalanche_ext.storage.coreset import Coreset
+from avalanche_ext.storage.priority import Priority
+from avalanche_ext.storage.softmax import Softmax
+from avalanche_ext.storage.uniform import Uniform
 
-SAMPLINGS = ("uniform",)
+Sampling: TypeAlias = Uniform | Softmax | Priority | Coreset
 
-_ORDER_ALL_BELOW = 2**14  # rows up to which ordering all is the cheapest single draw
+MIXED = "mixed"
+"""Sampling, and score, by the weighted mean of all criteria."""
 
-
-@dataclass(frozen=True)
-class Draw:
-    """Rows drawn, in the order of drawing."""
-
-    index: Tensor
-    """int64, shape ``(n,)``."""
-    weight: Tensor
-    """Importance weight of each, shape ``(n,)``; 1 where nothing is corrected."""
+SAMPLINGS = ("uniform", MIXED, "priority", "coreset")
+"""Samplings by name, besides those named after a criterion."""
 
 
-def all_rows(stored: int, generator: torch.Generator) -> Draw:
-    """Every row once, in order: what a draw of too many is. No number is drawn."""
-    device = generator.device
-    return Draw(torch.arange(stored, device=device), torch.ones(stored, device=device))
+def make_sampling(
+    sampling: str | Sampling,
+    criteria: Sequence[str],
+    temperature: float | None = None,
+) -> Sampling:
+    """The sampling of that name, with its default settings:
+    :class:`~avalanche_ext.storage.uniform.Uniform`,
+    :class:`~avalanche_ext.storage.softmax.Softmax` of ``"mixed"`` or of a criterion,
+    :class:`~avalanche_ext.storage.priority.Priority` or
+    :class:`~avalanche_ext.storage.coreset.Coreset`. Such an object stays as it is.
 
+    >>> make_sampling("loss", ["loss"], temperature=0.5)
+    Softmax(name='loss', temperature=0.5, replacement=False)
 
-def check_sampling(name: str) -> None:
-    """Refuse what is no sampling.
-
-    :raises ValueError: naming those that there are.
+    :param criteria: names of criteria that there are.
+    :param temperature: of a softmax sampling; ``None``: its own.
+    :raises ValueError: for an unknown name, or a temperature of a sampling that has
+        none.
+    :raises TypeError: for what is neither a name nor a sampling.
     """
-    if name not in SAMPLINGS:
-        raise ValueError(f"unknown sampling {name!r}: choose one of {SAMPLINGS}")
+    if isinstance(sampling, str):
+        sampling = _by_name(sampling, criteria)
+    elif not isinstance(sampling, Sampling):
+        raise TypeError(
+            f"{sampling!r} is no sampling: give one of {(*SAMPLINGS, *criteria)}, or a "
+            "Softmax, Priority or Coreset"
+        )
+    if temperature is None:
+        return sampling
+    if not isinstance(sampling, Softmax):
+        raise ValueError(
+            f"temperature={temperature} belongs to samplings by the softmax of scores, "
+            f"got {sampling.name!r}: leave it out"
+        )
+    return replace(sampling, temperature=temperature)
 
 
-def uniform(
-    stored: int, size: int, generator: torch.Generator, draws: int = 1
-) -> Tensor:
-    """``draws`` independent draws of ``size`` of ``stored`` rows without replacement.
-
-    Every ordered choice of distinct rows has the same probability
-    ``(stored − size)! / stored!``: a draw is the first ``size`` distinct rows of a
-    sequence drawn with replacement, or, where that costs more, the start of a random
-    order of all rows.
-
-    >>> uniform(5, 5, torch.Generator().manual_seed(0)).sort().values.tolist()
-    [[0, 1, 2, 3, 4]]
-
-    :return: indices, shape ``(draws, size)``.
-    :raises ValueError: when more rows are asked for than are stored.
-    """
-    if size > stored:
-        raise ValueError(f"{size} rows asked for without replacement of {stored}")
-    if draws == 1 and stored <= _ORDER_ALL_BELOW:
-        return torch.randperm(stored, generator=generator)[None, :size]
-    if 2 * size > stored:
-        keys = torch.rand(draws, stored, generator=generator, dtype=torch.float64)
-        return keys.argsort(dim=1)[:, :size].contiguous()
-    # So many with replacement hold `size` distinct ones almost always.
-    expected = -stored * math.log1p(-size / stored)
-    length = math.ceil(expected + 3 * math.sqrt(expected)) if size > 1 else size
-    chosen = torch.empty(draws, size, dtype=torch.long)
-    todo = torch.arange(draws)
-    while len(todo):
-        sequence = torch.randint(stored, (len(todo), length), generator=generator)
-        fresh = _first_occurrences(sequence)
-        # Too short a sequence is drawn again: no row is favoured by that.
-        enough = fresh.sum(dim=1) >= size
-        order = (~fresh[enough]).to(torch.uint8).argsort(dim=1, stable=True)
-        chosen[todo[enough]] = sequence[enough].gather(1, order[:, :size])
-        todo = todo[~enough]
-    return chosen
-
-
-def _first_occurrences(sequence: Tensor) -> Tensor:
-    """Of each row of ``sequence``: whether a value appears for the first time."""
-    values, order = sequence.sort(dim=1, stable=True)
-    fresh = torch.ones_like(values, dtype=torch.bool)
-    fresh[:, 1:] = values[:, 1:] != values[:, :-1]
-    return torch.empty_like(fresh).scatter_(1, order, fresh)
+def _by_name(name: str, criteria: Sequence[str]) -> Sampling:
+    if name == "uniform":
+        return Uniform()
+    if name == "priority":
+        return Priority()
+    if name == "coreset":
+        return Coreset()
+    if name == MIXED or name in criteria:
+        return Softmax(name)
+    raise ValueError(
+        f"unknown sampling {name!r}: choose one of {(*SAMPLINGS, *criteria)}"
+    )

@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
 
 from avalanche_ext.storage.normalise import normalise
-from avalanche_ext.storage.sampling import Draw, all_rows
+from avalanche_ext.storage.uniform import Draw, Reads, all_rows
 from avalanche_ext.storage.weighted import (
     probabilities,
     successive,
@@ -44,6 +45,8 @@ class Softmax:
     name: str
     temperature: float = 0.1
     replacement: bool = False
+    reads: ClassVar[Reads] = "scores"
+    weighs: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:

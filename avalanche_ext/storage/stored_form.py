@@ -3,6 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from torch import Tensor, nn
+
+from avalanche_ext.gradients import forward_rows
+from avalanche_ext.storage.rows import Rows
 from avalanche_ext.storage.table import ExemplarTable
 from avalanche_ext.storage.transforms import BatchTransform, fingerprint
 
@@ -63,9 +67,15 @@ class StoredForm:
             self.transform = transform  # alike, and from now on the same object
             return "before"
         if self.transform is not None:
-            table.recast("x", self.transform(table.column("x")))
+            table.recast({"x": self.transform(table.column("x"))})
         self.transform, self._settled = None, True
         return "after"
+
+    def call(self, model: nn.Module, x: Rows, task: Tensor | None) -> Any:
+        """The model's output for rows of the side that is kept."""
+        return forward_rows(
+            model, x if self.transform is None else self.transform(x), task
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """The side, and the fingerprint of the transform."""

@@ -180,10 +180,17 @@ class ExemplarTable:
         self.capacity = capacity
         self._fill(held)
 
-    def recast(self, name: str, rows: Rows) -> None:
-        """Replace one column by ``rows``, which may be of another form."""
+    def set(self, slots: Tensor, rows: Mapping[str, Rows]) -> None:
+        """Write some columns of the rows at ``slots``, in the form that they have.
+
+        :raises KeyError: for a column that the table has not.
+        """
+        _copy({name: self._columns[name] for name in rows}, slots, rows)
+
+    def recast(self, rows: Mapping[str, Rows]) -> None:
+        """Replace columns by ``rows``, which may be of another form, or add them."""
         held = {other: _plain(self.column(other)) for other in self._columns}
-        self._fill({**held, name: rows})
+        self._fill({**held, **rows})
 
     def state_dict(self) -> dict[str, Any]:
         """Capacity and rows, as plain dictionaries and tensors."""

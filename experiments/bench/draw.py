@@ -27,7 +27,7 @@ def _row(work: Workload, way: str, capacity: int) -> Row:
         memory.offer(*strategies.tensors(work, 0, capacity, floats=False))
         if way == "sample()":
             return _drawn(work, lambda: memory.sample(BATCH))
-        return _drawn(work, lambda: memory.table.gather(memory.draw(BATCH)))
+        return _drawn(work, lambda: memory.table.gather(memory.draw(BATCH).index))
 
     def upstream() -> Observe:
         memory = ReservoirSamplingBuffer(capacity)

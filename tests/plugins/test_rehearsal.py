@@ -32,7 +32,9 @@ def written_out(benchmark, memory, batch_size_mem, epochs, every_epoch, weights)
                 if rows and batch_size_mem:
                     drawn = [
                         rows[i]
-                        for i in memory.draw(min(batch_size_mem, len(rows))).tolist()
+                        for i in memory.draw(
+                            min(batch_size_mem, len(rows))
+                        ).index.tolist()
                     ]
                     memory_x = torch.stack([row[0] for row in drawn])
                     memory_y = torch.stack([row[1] for row in drawn])

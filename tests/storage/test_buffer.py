@@ -300,7 +300,13 @@ def test_rows_of_a_loaded_memory_need_their_transform_to_be_a_dataset(avalanche)
 
 def test_the_state_has_the_names_that_it_had():
     """A state saved by an earlier version is read by this one."""
-    assert set(filled().state_dict()) == {
+    had = {
         *("max_size", "admission", "per_class", "seen", "table", "policy"),
         *("admitting", "drawing", "ahead", "ahead_of", "settled", "before"),
     }
+    memory = filled()
+    state = {name: value for name, value in memory.state_dict().items() if name in had}
+    assert set(state) == had
+    loaded = MultiStrategyBuffer(10, seed=1)
+    loaded.load_state_dict(state)
+    assert loaded.sample(3)["x"].tolist() == memory.sample(3)["x"].tolist()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from avalanche_ext.storage.draws import Draws
-from avalanche_ext.storage.sampling import uniform
+from avalanche_ext.storage.uniform import uniform
 
 
 def test_a_memory_that_grows_makes_each_draw_when_it_is_asked_for():

@@ -25,7 +25,14 @@ no row is stored."""
 class Criterion(Protocol):
     """Scores rows: the higher, the more a row is worth keeping and replaying.
 
-    Any object with these two is one. A criterion that prefers rows the model gets wrong:
+    Any object with these two is one. Three more attributes may say what it is like:
+    ``live = True``: it needs no model, only the columns ``"arrival"``, ``"uses"``,
+    ``"drawn"``, ``"index"`` and the context, so that a memory evaluates it when asked
+    instead of keeping its scores. ``compares_features = True``: it needs
+    ``context.stored``. ``reads``: the quantities that it asks :meth:`ScoringContext.know`
+    for, by default ``("outputs", "losses")``, which a training step then notes.
+
+    A criterion that prefers rows the model gets wrong:
 
     >>> class Mistakes:
     ...     name = "mistakes"

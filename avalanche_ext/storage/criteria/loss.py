@@ -2,7 +2,7 @@
 
 import weakref
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -35,6 +35,7 @@ class LossCriterion:
     """
 
     name: str = "loss"
+    reads: ClassVar[tuple[str, ...]] = ("losses",)
 
     def score(self, rows: ScoredRows, context: ScoringContext) -> Tensor:
         """See :class:`~avalanche_ext.storage.criteria.Criterion`.
@@ -82,15 +83,20 @@ class GradientCriterion:
                 f"parameters must be 'all' or 'last', got {self.parameters!r}"
             )
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The quantity of the context that is this score."""
+        return (
+            "gradient_norms" if self.parameters == "all" else "last_gradient_norms",
+        )
+
     def score(self, rows: ScoredRows, context: ScoringContext) -> Tensor:
         """See :class:`~avalanche_ext.storage.criteria.Criterion`.
 
         :raises ValueError: without a model or a loss function, or if no parameter is
             trainable.
         """
-        quantity = (
-            "gradient_norms" if self.parameters == "all" else "last_gradient_norms"
-        )
+        (quantity,) = self.reads
         known = context.known(rows, quantity)
         if known is not None:
             found: Tensor = known

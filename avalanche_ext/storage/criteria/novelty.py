@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -35,6 +36,8 @@ class DiversityCriterion:
     """
 
     name: str = "diversity"
+    live: ClassVar[bool] = True
+    compares_features: ClassVar[bool] = True
 
     def score(self, rows: ScoredRows, context: ScoringContext) -> Tensor:
         """See :class:`~avalanche_ext.storage.criteria.Criterion`.
@@ -47,9 +50,10 @@ class DiversityCriterion:
         kept = slots >= 0
         if kept.all():
             return stored.distances[slots]
-        distances = stored.distances_to(context.features(rows))
-        if kept.any():
-            distances[kept] = stored.distances[slots[kept]].to(distances)
+        fresh = context.features(rows)[~kept]
+        distances = fresh.new_empty(len(slots))
+        distances[~kept] = stored.distances_to(fresh).to(distances)
+        distances[kept] = stored.distances[slots[kept]].to(distances)
         return distances
 
 
@@ -80,6 +84,8 @@ class EnergyCriterion:
 
     beta: float = 10.0
     name: str = "energy"
+    compares_features: ClassVar[bool] = True
+    reads: ClassVar[tuple[str, ...]] = ("features",)
 
     def __post_init__(self) -> None:
         if not 0 < self.beta < math.inf:

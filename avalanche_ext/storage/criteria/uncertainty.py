@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -60,6 +61,7 @@ class UncertaintyCriterion:
     passes: int = 10
     name: str = "uncertainty"
     probabilities: Callable[[Tensor], Tensor] = class_probabilities
+    reads: ClassVar[tuple[str, ...]] = ("outputs",)
     stochastic: bool | None = field(default=None, init=False, compare=False)
     """Whether the last scores came from passes that differ; ``None`` before any."""
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -28,6 +29,7 @@ class AgeCriterion:
 
     tau: float = 1000.0
     name: str = "age"
+    live: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 < self.tau < math.inf:
@@ -58,6 +60,7 @@ class AccessCriterion:
     """
 
     name: str = "access"
+    live: ClassVar[bool] = True
 
     def score(self, rows: ScoredRows, context: ScoringContext) -> Tensor:
         """See :class:`~avalanche_ext.storage.criteria.Criterion`."""

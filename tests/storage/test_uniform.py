@@ -1,4 +1,4 @@
-"""Tests of avalanche_ext/storage/sampling.py, through the buffer that draws.
+"""Tests of avalanche_ext/storage/uniform.py, through the buffer that draws.
 
 Uniform draws without replacement are judged against exact probabilities with fixed
 seeds; each check is shown to reject a sampler that is slightly wrong.
@@ -333,7 +333,7 @@ def test_draw_is_the_index_of_sample(fill):
     add(one, fill)
     add(other, fill)
     for m in (4, 4, 2, 31, 4):
-        assert one.draw(m).tolist() == other.sample(m)["index"].tolist()
+        assert one.draw(m).index.tolist() == other.sample(m)["index"].tolist()
     assert torch.equal(one.uses, other.uses)
 
 

@@ -1,0 +1,353 @@
+"""What the criteria say of each row of a memory, and the features they compare."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from avalanche_ext.storage.criteria import (
+    CRITERIA,
+    Criterion,
+    ScoredRows,
+    ScoringContext,
+    WeightedCriterion,
+    make_criteria,
+)
+from avalanche_ext.storage.criteria.context import stored_slots
+from avalanche_ext.storage.nearest import NearestDistance
+from avalanche_ext.storage.normalise import checked_scores, weighted_mean
+from avalanche_ext.storage.rows import Rows
+from avalanche_ext.storage.sampling import MIXED
+from avalanche_ext.storage.table import ExemplarTable
+
+STALE = -1
+"""What column ``"scored"`` holds of a row whose scores are not known."""
+
+
+class Scored(NamedTuple):
+    """What is known of some rows."""
+
+    scores: dict[str, Tensor]
+    """Raw scores by criterion, shape ``(n,)``."""
+    features: Tensor | None
+    """Shape ``(n, d)``, where they are kept."""
+
+    def take(self, rows: Tensor | slice) -> "Scored":
+        """What is known of some of the rows."""
+        features = None if self.features is None else self.features[rows]
+        return Scored({name: s[rows] for name, s in self.scores.items()}, features)
+
+
+@dataclass
+class Counters:
+    """What a memory counts."""
+
+    seen: int = 0
+    """Rows offered so far."""
+    draws: int = 0
+    """Draws made so far."""
+
+
+class Scores:
+    """Scores of the rows of a table, by criterion.
+
+    Criteria that need a model are columns of the table, ``score_<name>``, as they were
+    when the row was scored last; column ``"scored"`` holds how many rows the memory had
+    seen then, −1 where scores are not known. Criteria with an attribute ``live``, which
+    read what is stored (age, access, diversity), are evaluated when asked for. Nothing is
+    scored, and no column kept, before :meth:`use` says that a criterion is needed.
+
+    :param table: of the rows.
+    :param criteria: of the mixed score, by name or as objects.
+    :param weights: of the mixed score, by criterion's name; 1 where none is given.
+    :param counters: of the memory.
+    :param seed: of criteria that are random.
+    :raises ValueError: for unknown or equal names, or weights refused by
+        :func:`~avalanche_ext.storage.normalise.check_weights`.
+    :raises TypeError: for what is no criterion.
+    """
+
+    def __init__(
+        self,
+        table: ExemplarTable,
+        criteria: Sequence[str | Criterion],
+        weights: Mapping[str, float] | None = None,
+        *,
+        counters: Counters,
+        seed: int,
+    ) -> None:
+        if isinstance(criteria, str):
+            raise ValueError(
+                f"criteria must be a sequence of names, got {criteria!r}: give "
+                f"[{criteria!r}]"
+            )
+        self.table = table
+        self.counters = counters
+        self.mixed = WeightedCriterion(make_criteria(criteria), weights, name=MIXED)
+        self.nearest: NearestDistance | None = None
+        """Features of the rows, where a criterion or a sampling compares them."""
+        self.generator = Generator().manual_seed(seed)
+        self._known: dict[str, Criterion] = {c.name: c for c in _parts(self.mixed)}
+        self._kept: dict[str, Criterion] = {}  # as columns
+        self._live = False  # whether a criterion reads what is stored
+        self.any_stale = False
+        """Whether there are rows whose scores are not known."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Criteria that can be asked for."""
+        return (*dict.fromkeys((*self._known, *CRITERIA)),)
+
+    @property
+    def active(self) -> bool:
+        """Whether rows are scored, or their features kept."""
+        return bool(self._kept) or self._live or self.nearest is not None
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """Columns that the table has for scores."""
+        if not self.active:
+            return ()
+        return ("drawn", "scored", *map(column_of, self._kept))
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Quantities of a model's passes that the criteria kept read."""
+        wanted = {"features"} if self.nearest is not None else set()
+        for criterion in self._kept.values():
+            wanted.update(getattr(criterion, "reads", ("outputs", "losses")))
+        return frozenset(wanted)
+
+    def use(self, *names: str, features: bool = False) -> None:
+        """From now on these scores are needed; rows that are there become stale.
+
+        :param features: whether features are needed, by a sampling.
+        """
+        before = self.facts, self.nearest is None
+        for part in (p for name in names for p in _used(self._criterion(name))):
+            features = features or getattr(part, "compares_features", False)
+            if getattr(part, "live", False):
+                self._live = True
+            else:
+                self._kept.setdefault(part.name, part)
+        if features and self.nearest is None:
+            self.nearest = NearestDistance()
+        if (self.facts, self.nearest is None) != before and self.table.columns:
+            self.table.recast(self.columns(len(self.table), None))
+
+    # Scores of rows that are not stored, or stored anew
+
+    def score(self, rows: ScoredRows, context: ScoringContext) -> Scored:
+        """Score rows, and find their features, which are kept of rows with an index.
+
+        :raises ValueError: for NaN scores, naming criterion and rows, or where a
+            criterion needs what the context has not.
+        """
+        context.stored, context.generator = self.nearest, self.generator
+        features = None
+        if self.nearest is not None:
+            features = context.features(rows)
+            slots = stored_slots(rows)
+            kept = slots >= 0
+            if kept.any():
+                self.place(slots[kept], features[kept.to(features.device)])
+        scores = {
+            name: checked_scores(criterion.score(rows, context), name).float()
+            for name, criterion in self._kept.items()
+        }
+        return Scored(scores, features)
+
+    def columns(self, n: int, scored: Scored | None) -> dict[str, Rows]:
+        """Columns of ``n`` rows that are written; ``None``: their scores are stale."""
+        if not self.active:
+            return {}
+        self.any_stale |= scored is None
+        columns: dict[str, Rows] = {
+            "drawn": torch.full((n,), self.counters.draws, dtype=torch.int32),
+            "scored": torch.full((n,), STALE if scored is None else self.counters.seen),
+        }
+        for name in self._kept:
+            known = torch.zeros(n) if scored is None else scored.scores[name]
+            columns[column_of(name)] = known
+        return columns
+
+    def written(self, slots: Tensor, scored: Scored | None) -> None:
+        """Rows were written at ``slots``; ``None``: their features are not known yet."""
+        if self.nearest is None:
+            return
+        features = None if scored is None else scored.features
+        if features is None:
+            if not len(self.nearest):
+                return  # all rows are stale
+            width = self.nearest.features.shape[1]
+            features = self.nearest.features.new_zeros(len(slots), width)
+        self.place(slots, features)
+
+    def place(self, slots: Tensor, features: Tensor) -> None:
+        """Keep the features of the rows at ``slots``."""
+        assert self.nearest is not None
+        if len(self.nearest) < len(self.table) - len(slots):
+            # Stale rows: these zeros are replaced before any are compared.
+            missing = set(range(len(self.nearest), len(self.table)))
+            behind = torch.tensor(sorted(missing - set(slots.tolist())))
+            zeros = features.new_zeros(len(behind), features.shape[1])
+            slots = torch.cat((slots, behind.to(slots)))
+            features = torch.cat((features, zeros))
+        self.nearest.write(slots, features)
+
+    def removed(self, slots: list[int]) -> None:
+        """Rows were removed from ``slots``, and the last ones moved into the holes."""
+        if self.nearest is not None and len(self.nearest):
+            self.nearest.remove(slots)
+
+    def note(self, slots: Tensor, scored: Scored) -> None:
+        """Take over new scores of the rows at ``slots``."""
+        values: dict[str, Tensor] = {
+            column_of(name): scored.scores[name] for name in self._kept
+        }
+        values["scored"] = torch.full((len(slots),), self.counters.seen)
+        self.table.set(slots, values)
+        if self.any_stale:
+            self.any_stale = bool(self.stale.any())
+
+    @property
+    def stale(self) -> Tensor:
+        """Of each row: whether its scores are not known, shape ``(len(table),)``."""
+        if not self.active or not len(self.table):
+            return torch.zeros(len(self.table), dtype=torch.bool)
+        unknown: Tensor = self.table.column("scored") == STALE
+        return unknown
+
+    # Scores of stored rows
+
+    def of(self, name: str) -> Tensor:
+        """Raw scores of each stored row by a criterion, shape ``(len(table),)``.
+
+        Those of :attr:`mixed` and of other weighted criteria are on [0, 1].
+        """
+        return self.of_all([name])[0]
+
+    def of_all(
+        self, names: Sequence[str], incoming: Scored | None = None, n: int = 0
+    ) -> list[Tensor]:
+        """Scores of each stored row, then of ``n`` that arrive, by each criterion."""
+        table, counters = self.table, self.counters
+        new = torch.arange(n, device=table.device)
+        stored = torch.arange(len(table), device=table.device)
+        rows: dict[str, Tensor] = {"index": stored}
+        for name, fresh in (
+            ("arrival", counters.seen + 1 + new),
+            ("uses", torch.zeros_like(new)),
+            ("drawn", torch.full_like(new, counters.draws)),
+            ("index", torch.full_like(new, -1)),
+        ):
+            if name in table.columns:
+                rows[name] = table.column(name)
+            if n:
+                rows[name] = torch.cat((rows[name], fresh))
+        context = ScoringContext(
+            stored=self.nearest,
+            table=table,
+            seen=counters.seen + n,
+            draws=counters.draws,
+        )
+        if self.nearest is not None and incoming is not None:
+            assert incoming.features is not None
+            arriving = incoming.features.to(self.nearest.features)
+            context.know(rows, features=torch.cat((self.nearest.features, arriving)))
+        return [
+            self._of(self._criterion(name), rows, context, incoming) for name in names
+        ]
+
+    def _of(
+        self,
+        criterion: Criterion,
+        rows: Mapping[str, Rows],
+        context: ScoringContext,
+        incoming: Scored | None,
+    ) -> Tensor:
+        if isinstance(criterion, WeightedCriterion):
+            used = {name: w for name, w in criterion.weights.items() if w}
+            parts = {
+                part.name: self._of(part, rows, context, incoming)
+                for part in criterion.criteria
+                if part.name in used
+            }
+            return weighted_mean(parts, used)
+        if criterion.name not in self._kept:
+            return criterion.score(rows, context)
+        stored: Tensor = self.table.column(column_of(criterion.name))
+        if incoming is None:
+            return stored
+        return torch.cat((stored, incoming.scores[criterion.name].to(stored)))
+
+    def _criterion(self, name: str) -> Criterion:
+        if name not in self._known:
+            self._known[name] = make_criteria([name])[0]
+        return self._known[name]
+
+    # State
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is kept beside the table's columns."""
+        return {
+            "kept": list(self._kept),
+            "live": self._live,
+            "nearest": None if self.nearest is None else self.nearest.state_dict(),
+            "scoring": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any] | None) -> None:
+        """Take over a ``state_dict``; the table's rows are loaded already.
+
+        Rows of a state without the scores needed here (``None``: without any) are stale.
+
+        :raises ValueError: for the state of a memory with other criteria.
+        """
+        held = [] if state is None else state["kept"]
+        unknown = sorted(set(held) - set(self.names))
+        if unknown:
+            raise ValueError(
+                f"the state has scores of {unknown}, criteria that this memory has not: "
+                "make it with the same criteria"
+            )
+        needed, features = set(self._kept), self.nearest is not None
+        self._kept |= {name: self._criterion(name) for name in held}
+        nearest = None if state is None else state["nearest"]
+        if state is not None:
+            self._live |= state["live"]
+            self.generator.set_state(state["scoring"])
+        if features or nearest is not None:
+            self.nearest = NearestDistance()
+        if needed - set(held) or (features and nearest is None) or state is None:
+            if self.active and self.table.columns:
+                self.table.recast(self.columns(len(self.table), None))
+            return
+        if nearest is not None and self.nearest is not None:
+            self.nearest.load_state_dict(nearest)
+        self.any_stale = bool(self.stale.any())
+
+
+def column_of(name: str) -> str:
+    """The column that holds a criterion's scores."""
+    return f"score_{name}"
+
+
+def _parts(criterion: Criterion) -> Iterator[Criterion]:
+    """A criterion, and those that it is combined from."""
+    yield criterion
+    if isinstance(criterion, WeightedCriterion):
+        for part in criterion.criteria:
+            yield from _parts(part)
+
+
+def _used(criterion: Criterion) -> Iterator[Criterion]:
+    """What is scored of a criterion: its parts of a weight above 0."""
+    if isinstance(criterion, WeightedCriterion):
+        for part in criterion.criteria:
+            if criterion.weights[part.name]:
+                yield from _used(part)
+    else:
+        yield criterion
