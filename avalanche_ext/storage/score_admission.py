@@ -98,7 +98,8 @@ class Score(ByClass):
     def _lowest(
         self, n: int, members: list[list[int]], rows: int, values: Tensor
     ) -> Iterator[int]:
-        """The ``n`` rows to leave; of equal values the one stored first."""
+        """The ``n`` rows to leave; of equal values the one stored first, without balance
+        the one at the lowest slot."""
         if not self.needs_groups:
             yield from _order(values[:rows])[:n].tolist()
             return
