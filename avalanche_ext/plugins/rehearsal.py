@@ -10,11 +10,13 @@ from avalanche.benchmarks import OnlineCLExperience
 from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor
 
+from avalanche_ext.plugins.company import check_company, check_loader
 from avalanche_ext.storage.buffer import MultiStrategyBuffer
 from avalanche_ext.storage.items import check_task_item, has_task_items, item_names
 from avalanche_ext.storage.leaf import NotResident
+from avalanche_ext.storage.rehearsed import RehearsedBatch
 from avalanche_ext.storage.resident import RowSource
-from avalanche_ext.storage.rows import Rows, each, join
+from avalanche_ext.storage.rows import Rows, each
 from avalanche_ext.storage.transforms import BatchTransform
 
 Feed = Literal["first_epoch", "every_epoch", "experience"]
@@ -39,6 +41,10 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
 
     All items of a minibatch are kept and replayed, ``[x, y, …]``; the last one is the
     task label where the experience's data set has task labels, as for Avalanche.
+
+    Several of these go together, in any order: each feeds its own memory with the
+    current rows alone, and ``c`` of ``loss_weights`` (one plugin may have them) weighs
+    the mean over all rows but those of this plugin's memory.
 
     :param buffer: the memory.
     :param batch_size_mem: rows replayed with each minibatch; 0 feeds the memory only.
@@ -89,17 +95,19 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
         self.loss_weights = loss_weights
         self.transform = transform
         self.train_metrics = train_metrics
-        self.mask = torch.zeros(0, dtype=torch.bool)
-        """Of the rows of the minibatch: which came from the memory."""
         self.replayed = 0
         """Number of rows replayed so far."""
-        self._incoming: list[Any] = []
-        self._rows: Rows = self.mask  # of the minibatch, as the memory keeps them
+        self._mask = torch.zeros(0, dtype=torch.bool)
+        self._incoming: list[Any] = []  # the minibatch of current rows
+        self._rows: Rows = self._mask  # of them, as the memory keeps them
         self._weights: tuple[float, float] | None = None
         self._criterion: Any = None
         self._told = False  # that the weights have no effect
         self._tasks = False  # whether the last item of a minibatch is the task label
-        self._mask_of = (0, 0)  # (current rows, memory rows) of the mask
+        self._layout, self._part = [0, 0], 1  # of the minibatch, and which part is ours
+        self._device = self._mask.device
+        self._mask_of: Any = (0, 0, 0, self._device)
+        self._follows = False  # whether another rehearsal plugin comes before
         self._batches = 0  # minibatches of this experience
 
     def __repr__(self) -> str:
@@ -108,7 +116,29 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
             f"feed={self.feed!r}, replayed={self.replayed}, buffer={self.buffer!r})"
         )
 
+    @property
+    def mask(self) -> Tensor:
+        """Of the rows of the minibatch: which came from this plugin's memory."""
+        start, stop = self._span
+        made_of = start, stop, sum(self._layout), self._device
+        if self._mask_of != made_of:
+            row = torch.arange(sum(self._layout), device=self._device)
+            self._mask, self._mask_of = (row >= start) & (row < stop), made_of
+        return self._mask
+
+    @property
+    def _span(self) -> tuple[int, int]:
+        """Where this plugin's memory rows begin and end in the minibatch."""
+        start = sum(self._layout[: self._part])
+        return start, start + self._layout[self._part]
+
     # Replay
+
+    def before_training(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Look at what else is in the strategy."""
+        rehearsals = [p for p in strategy.plugins if isinstance(p, RehearsalPlugin)]
+        check_company(rehearsals, strategy)
+        self._follows = self in rehearsals[1:]
 
     def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Settle the loss weights of this experience."""
@@ -125,34 +155,50 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
             _check_weights(weights)
         self._weights = weights
 
+    def before_training_epoch(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Refuse a loader that mixes in memory rows of its own."""
+        check_loader(strategy.dataloader)
+
     def before_forward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Append memory rows to the minibatch."""
-        batch = strategy.mbatch
-        self._incoming = batch
-        self._rows = batch[0]
+        batch = self._rehearsed(strategy)
+        incoming = self._incoming = batch.incoming
+        self._rows = incoming[0]
         raw = self.transform is not None
         if not raw and self.feed != "experience":
-            made_by = getattr(batch, "transform", None)
+            made_by = getattr(incoming, "transform", None)
             raw = self.buffer.form.settle(made_by, self.buffer.table) == "before"
         if raw:
-            self._rows = getattr(batch, "raw", batch[0])
+            self._rows = getattr(incoming, "raw", incoming[0])
         if not self._batches and self._tasks:
-            check_task_item(batch)
+            check_task_item(incoming)
         self._batches += 1
-        current = len(batch[1])
         wanted = min(self.batch_size_mem, len(self.buffer))
-        if not wanted:
-            self._set_mask(current, 0, batch[1].device)
-            return
-        transform = self.transform or self.buffer.form.transform
-        memory = self._drawn(wanted, len(batch), transform, batch[1].device)
-        strategy.mbatch = [join(a, b) for a, b in zip(batch, memory, strict=True)]
-        self._set_mask(current, wanted, batch[1].device)
+        memory = None
+        if wanted:
+            transform = self.transform or self.buffer.form.transform
+            memory = self._drawn(wanted, len(batch), transform, batch[1].device)
+        self._layout, self._part = batch.layout, len(batch.layout)
+        self._device = batch[1].device
+        batch.append_rows(memory)
         self.replayed += wanted
-        if self._weights is not None:
+        if wanted and self._weights is not None:
             _unwrap(strategy)  # of a template that does not call before_backward
             self._criterion = strategy._criterion
-            strategy._criterion = _Weighted(self._criterion, current, self._weights)
+            strategy._criterion = _Weighted(self._criterion, self._span, self._weights)
+
+    def _rehearsed(self, strategy: Any) -> RehearsedBatch:
+        """The minibatch, with what rehearsal plugins before this one have added."""
+        batch = strategy.mbatch
+        if not isinstance(batch, RehearsedBatch):
+            if self._follows:
+                raise ValueError(
+                    f"a plugin between two rehearsal plugins put a {type(batch).__name__} "
+                    "in place of strategy.mbatch, so that current and memory rows cannot "
+                    "be told apart: put it before or after both, or change items in place"
+                )
+            batch = strategy.mbatch = RehearsedBatch(batch)
+        return batch
 
     def before_eval(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Evaluate by the strategy's own criterion."""
@@ -197,11 +243,6 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
             rows["x"] = each(lambda x: x.to(device), transform(rows["x"]))
         return [rows[name] for name in names]
 
-    def _set_mask(self, current: int, memory: int, device: torch.device) -> None:
-        if self._mask_of != (current, memory):
-            self.mask = torch.arange(current + memory, device=device) >= current
-            self._mask_of = (current, memory)
-
     # Feeding
 
     def after_training_iteration(
@@ -218,7 +259,7 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
         if self.train_metrics == "current" and strategy.mb_output is not None:
             strategy.mbatch = self._incoming
             strategy.mb_output = strategy.mb_output[: len(self._incoming[1])]
-        self._incoming, self._rows = [], self.mask
+        self._incoming, self._rows = [], self._mask
 
     def after_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Offer the whole experience where asked to; say so when nothing happened."""
@@ -234,20 +275,28 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
 
 
 class _Weighted:
-    """``c · criterion(first rows) + r · criterion(other rows)``."""
+    """``c · criterion(all other rows) + r · criterion(rows of one memory)``."""
 
     def __init__(
-        self, criterion: Any, current: int, weights: tuple[float, float]
+        self, criterion: Any, span: tuple[int, int], weights: tuple[float, float]
     ) -> None:
-        self.criterion, self.current, self.weights = criterion, current, weights
+        self.criterion, self.span, self.weights = criterion, span, weights
         self.called = False
 
     def __call__(self, output: Tensor, target: Tensor) -> Any:
         self.called = True
-        n, (current, memory) = self.current, self.weights
-        return current * self.criterion(output[:n], target[:n]) + (
-            memory * self.criterion(output[n:], target[n:])
+        current, memory = self.weights
+        (own, rest), (own_y, rest_y) = self._split(output), self._split(target)
+        return current * self.criterion(rest, rest_y) + (
+            memory * self.criterion(own, own_y)
         )
+
+    def _split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        start, stop = self.span
+        rest = rows[:start]
+        if stop < len(rows):  # rows of a memory that was asked later
+            rest = torch.cat((rest, rows[stop:]))
+        return rows[start:stop], rest
 
 
 def _unwrap(strategy: Any) -> None:
