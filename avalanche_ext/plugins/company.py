@@ -1,10 +1,19 @@
-"""What else is in a strategy that rehearses: what cannot be told apart is refused."""
+"""What else is in a strategy that rehearses, and whose its memory was before."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from avalanche.benchmarks.utils.data_loader import ReplayDataLoader
 from avalanche.training.plugins import ReplayPlugin
+
+from avalanche_ext.storage.buffer import MultiStrategyBuffer
+
+_trained_with: WeakKeyDictionary[MultiStrategyBuffer, ReferenceType[Any]] = (
+    WeakKeyDictionary()
+)
+"""The strategy that trained last with a memory: no part of either, nor of a pickle."""
 
 
 def check_company(rehearsals: Sequence[Any], strategy: Any) -> None:
@@ -48,3 +57,30 @@ def _unknown_rows(who: str) -> ValueError:
         "RehearsalPlugin would take them for new ones: use one of the two; several "
         "RehearsalPlugins go together"
     )
+
+
+def tell_reuse(buffer: MultiStrategyBuffer, strategy: Any) -> None:
+    """Warn of a memory that comes from another run, and note that it is in this one.
+
+    Silent for rows that were loaded with a checkpoint, or added before any training.
+    """
+    last = _trained_with.get(buffer)
+    _trained_with[buffer] = ref(strategy)
+    if last is None or not buffer.seen:
+        return
+    if strategy.clock.train_iterations == 0 or last() is not strategy:
+        warnings.warn(
+            f"this memory goes on with {len(buffer)} rows of another run, in this "
+            f"{type(strategy).__name__}: make a new plugin, with a new memory, for each "
+            "run (each seed)",
+            stacklevel=2,
+        )
+
+
+def is_alone(experience: Any) -> bool:
+    """Whether an experience is known to be the only one of its stream."""
+    try:
+        return len(experience.origin_stream) == 1
+    except (AssertionError, AttributeError, TypeError):
+        # Of no stream (Avalanche asserts one), or of one that is made as it goes.
+        return False

@@ -10,7 +10,12 @@ from avalanche.benchmarks import OnlineCLExperience
 from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor
 
-from avalanche_ext.plugins.company import check_company, check_loader
+from avalanche_ext.plugins.company import (
+    check_company,
+    check_loader,
+    is_alone,
+    tell_reuse,
+)
 from avalanche_ext.storage.buffer import MultiStrategyBuffer
 from avalanche_ext.storage.items import check_task_item, has_task_items, item_names
 from avalanche_ext.storage.leaf import NotResident
@@ -135,10 +140,11 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
     # Replay
 
     def before_training(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
-        """Look at what else is in the strategy."""
+        """Look at what else is in the strategy, and whose the memory was."""
         rehearsals = [p for p in strategy.plugins if isinstance(p, RehearsalPlugin)]
         check_company(rehearsals, strategy)
         self._follows = self in rehearsals[1:]
+        tell_reuse(self.buffer, strategy)
 
     def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Settle the loss weights of this experience."""
@@ -272,6 +278,14 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
             )
         if self.feed == "experience":
             self.buffer.post_adapt(strategy, strategy.experience)
+            wanted = self.batch_size_mem and self._batches
+            if wanted and not self.replayed and is_alone(strategy.experience):
+                warnings.warn(
+                    "no memory row was replayed: feed='experience' offers an experience "
+                    "at its end, and this stream has no other: feed='first_epoch' "
+                    "replays within it",
+                    stacklevel=2,
+                )
 
 
 class _Weighted:

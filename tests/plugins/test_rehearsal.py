@@ -258,13 +258,12 @@ def test_bad_input():
 
 def test_a_memory_serves_streams_of_one_form(class_stream):
     plugin = reservoir_replay(15, batch_size_mem=4, seed=0)
-    strategy([plugin]).train(class_stream().train_stream[0], eval_streams=[])
+    trained = strategy([plugin])
+    trained.train(class_stream().train_stream[0], eval_streams=[])
     with pytest.raises(
         ValueError, match=r"3 items and the memory's rows lack \['task'\]"
     ):
-        strategy([plugin]).train(
-            class_stream(tasks=True).train_stream[0], eval_streams=[]
-        )
+        trained.train(class_stream(tasks=True).train_stream[0], eval_streams=[])
 
 
 def test_a_template_without_the_callbacks_is_named(class_stream):
