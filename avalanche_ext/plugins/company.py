@@ -32,12 +32,12 @@ def check_company(rehearsals: Sequence[Any], strategy: Any) -> None:
             "two rehearsal plugins of one strategy have the same memory, which would be "
             "offered each row twice: give each a memory of its own"
         )
-    weighted = [r for r in rehearsals if r.loss_weights is not None]
-    if len(weighted) > 1:
+    weighing = [r for r in rehearsals if r.weighs_losses]
+    if len(weighing) > 1:
         raise ValueError(
-            f"{len(weighted)} rehearsal plugins of one strategy have loss_weights, "
-            f"{' and '.join(str(r.loss_weights) for r in weighted)}: give them to one, "
-            "whose weights are of its memory's rows and of all other rows"
+            f"{len(weighing)} rehearsal plugins of one strategy weigh losses, by "
+            "loss_weights or by sampling 'priority': let one do it, whose weights are of "
+            "its memory's rows and of all other rows"
         )
 
 

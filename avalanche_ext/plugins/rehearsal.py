@@ -1,12 +1,10 @@
 """Rehearsal: memory rows join every minibatch."""
 
 import warnings
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Literal, get_args
 
 import torch
-from avalanche.benchmarks import OnlineCLExperience
 from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor
 
@@ -16,6 +14,14 @@ from avalanche_ext.plugins.company import (
     is_alone,
     tell_reuse,
 )
+from avalanche_ext.plugins.memory_loss import (
+    LossWeights,
+    MemoryLoss,
+    check_weights,
+    own_criterion,
+    weights_of,
+)
+from avalanche_ext.plugins.step_scores import StepScores
 from avalanche_ext.storage.buffer import MultiStrategyBuffer
 from avalanche_ext.storage.items import check_task_item, has_task_items, item_names
 from avalanche_ext.storage.leaf import NotResident
@@ -26,7 +32,6 @@ from avalanche_ext.storage.transforms import BatchTransform
 
 Feed = Literal["first_epoch", "every_epoch", "experience"]
 TrainMetrics = Literal["all", "current"]
-LossWeights = tuple[float, float] | Callable[[int], tuple[float, float]]
 
 
 class RehearsalPlugin(SupervisedPlugin[Any]):
@@ -91,8 +96,7 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
                 "the size of the memory: replay fewer rows or keep more"
             )
         _check("feed", feed, get_args(Feed))
-        if not callable(loss_weights):
-            _check_weights(loss_weights)
+        check_weights(loss_weights)
         _check("train_metrics", train_metrics, get_args(TrainMetrics))
         self.buffer = buffer
         self.batch_size_mem = batch_size_mem
@@ -114,6 +118,7 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
         self._mask_of: Any = (0, 0, 0, self._device)
         self._follows = False  # whether another rehearsal plugin comes before
         self._batches = 0  # minibatches of this experience
+        self._scores = StepScores(buffer)
 
     def __repr__(self) -> str:
         return (
@@ -148,18 +153,15 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
 
     def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Settle the loss weights of this experience."""
-        _unwrap(strategy)
+        strategy._criterion = own_criterion(strategy)
         self._batches = 0
         self._tasks = has_task_items(getattr(strategy.experience, "dataset", None))
         if self.buffer.form.unknown and self.transform is None:
             with suppress(NotResident):
                 source = RowSource(strategy.experience.dataset.train())
                 self.buffer.form.settle(source.transform, self.buffer.table)
-        weights = self.loss_weights
-        if callable(weights):
-            weights = weights(_experience_number(strategy))
-            _check_weights(weights)
-        self._weights = weights
+        self._weights = weights_of(self.loss_weights, strategy)
+        self._scores.experience_begins(strategy)
 
     def before_training_epoch(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Refuse a loader that mixes in memory rows of its own."""
@@ -180,18 +182,30 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
             check_task_item(incoming)
         self._batches += 1
         wanted = min(self.batch_size_mem, len(self.buffer))
-        memory = None
+        memory, drawn = None, None
+        self.buffer.scorer.meet(strategy.model, own_criterion(strategy))
         if wanted:
+            drawn = self.buffer.draw(wanted)
+            wanted = len(drawn.index)
             transform = self.transform or self.buffer.form.transform
-            memory = self._drawn(wanted, len(batch), transform, batch[1].device)
+            memory = self._rows_at(drawn.index, len(batch), transform, batch[1].device)
         self._layout, self._part = batch.layout, len(batch.layout)
         self._device = batch[1].device
         batch.append_rows(memory)
         self.replayed += wanted
-        if wanted and self._weights is not None:
-            _unwrap(strategy)  # of a template that does not call before_backward
-            self._criterion = strategy._criterion
-            strategy._criterion = _Weighted(self._criterion, self._span, self._weights)
+        self._scores.begin(
+            strategy,
+            None if drawn is None else drawn.index,
+            sum(batch.layout),
+            self._feeds(strategy),
+        )
+        if drawn is not None and self.weighs_losses:
+            # Also of a template that does not call before_backward.
+            self._criterion = own_criterion(strategy)
+            weights = drawn.weight if self.buffer.weighs else None
+            strategy._criterion = MemoryLoss(
+                self._criterion, self._span, self._weights, weights
+            )
 
     def _rehearsed(self, strategy: Any) -> RehearsedBatch:
         """The minibatch, with what rehearsal plugins before this one have added."""
@@ -208,7 +222,11 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
 
     def before_eval(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Evaluate by the strategy's own criterion."""
-        _unwrap(strategy)
+        strategy._criterion = own_criterion(strategy)
+
+    def after_forward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Note the outputs, where rows are scored."""
+        self._scores.forwarded(strategy)
 
     def before_backward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Give the strategy its criterion back; say so when it was not used."""
@@ -225,9 +243,18 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
                 stacklevel=2,
             )
 
-    def _drawn(
+    def after_backward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Stop watching the model."""
+        self._scores.end()
+
+    @property
+    def weighs_losses(self) -> bool:
+        """Whether losses are weighed: by group, or by importance of a memory row."""
+        return self.loss_weights is not None or self.buffer.weighs
+
+    def _rows_at(
         self,
-        wanted: int,
+        index: Tensor,
         items: int,
         transform: BatchTransform | None,
         device: torch.device,
@@ -236,7 +263,7 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
         names = item_names(items, self._tasks)
         table = self.buffer.table
         try:
-            rows = table.gather(self.buffer.draw(wanted).index, names)
+            rows = table.gather(index, names)
         except KeyError:
             missing = sorted(set(names) - set(table.columns))
             raise ValueError(
@@ -255,17 +282,24 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
         self, strategy: Any, *args: Any, **kwargs: Any
     ) -> None:
         """Offer the current rows to the memory."""
-        if self.feed == "every_epoch" or (
-            self.feed == "first_epoch" and strategy.clock.train_exp_epochs == 0
-        ):
+        scored = self._scores.take(
+            strategy.mbatch, self._tasks, self._layout[0], self._span[0]
+        )
+        if self._feeds(strategy):
             names = item_names(len(self._incoming), self._tasks)
             items = dict(zip(names, self._incoming, strict=True))
             extra = {n: v for n, v in items.items() if n.startswith("item")}
-            self.buffer.offer(self._rows, items["y"], items.get("task"), extra)
+            self.buffer.offer(self._rows, items["y"], items.get("task"), extra, scored)
         if self.train_metrics == "current" and strategy.mb_output is not None:
             strategy.mbatch = self._incoming
             strategy.mb_output = strategy.mb_output[: len(self._incoming[1])]
         self._incoming, self._rows = [], self._mask
+
+    def _feeds(self, strategy: Any) -> bool:
+        """Whether the current rows of this epoch are offered one minibatch at a time."""
+        if self.feed == "first_epoch":
+            return bool(strategy.clock.train_exp_epochs == 0)
+        return self.feed == "every_epoch"
 
     def after_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Offer the whole experience where asked to; say so when nothing happened."""
@@ -278,6 +312,8 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
             )
         if self.feed == "experience":
             self.buffer.post_adapt(strategy, strategy.experience)
+        self._scores.experience_ends(strategy)
+        if self.feed == "experience":
             wanted = self.batch_size_mem and self._batches
             if wanted and not self.replayed and is_alone(strategy.experience):
                 warnings.warn(
@@ -286,59 +322,6 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
                     "replays within it",
                     stacklevel=2,
                 )
-
-
-class _Weighted:
-    """``c · criterion(all other rows) + r · criterion(rows of one memory)``."""
-
-    def __init__(
-        self, criterion: Any, span: tuple[int, int], weights: tuple[float, float]
-    ) -> None:
-        self.criterion, self.span, self.weights = criterion, span, weights
-        self.called = False
-
-    def __call__(self, output: Tensor, target: Tensor) -> Any:
-        self.called = True
-        current, memory = self.weights
-        (own, rest), (own_y, rest_y) = self._split(output), self._split(target)
-        return current * self.criterion(rest, rest_y) + (
-            memory * self.criterion(own, own_y)
-        )
-
-    def _split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        start, stop = self.span
-        rest = rows[:start]
-        if stop < len(rows):  # rows of a memory that was asked later
-            rest = torch.cat((rest, rows[stop:]))
-        return rows[start:stop], rest
-
-
-def _unwrap(strategy: Any) -> None:
-    """Give back a criterion that an iteration cut short has kept."""
-    if isinstance(strategy._criterion, _Weighted):
-        strategy._criterion = strategy._criterion.criterion
-
-
-def _experience_number(strategy: Any) -> int:
-    experience = strategy.experience
-    if not isinstance(experience, OnlineCLExperience):
-        return int(strategy.clock.train_exp_counter) + 1
-    if not experience.access_task_boundaries:
-        raise ValueError(
-            "loss_weights by experience need to know where one begins: split the online "
-            "stream with access_task_boundaries=True, or give two fixed weights"
-        )
-    return int(experience.origin_experience.current_experience) + 1
-
-
-def _check_weights(weights: Any) -> None:
-    if weights is None:
-        return
-    if not isinstance(weights, (tuple, list)) or len(weights) != 2 or min(weights) < 0:
-        raise ValueError(
-            f"loss_weights must be two numbers of 0 or more, of current and memory rows, "
-            f"got {weights!r}"
-        )
 
 
 def _check(name: str, value: str, allowed: tuple[str, ...]) -> None:

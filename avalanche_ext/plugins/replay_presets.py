@@ -1,13 +1,18 @@
 """Experience replay by name: :class:`RehearsalPlugin` over a memory made for it."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
+from avalanche_ext.gradients import Criterion as Loss
 from avalanche_ext.plugins.rehearsal import RehearsalPlugin
+from avalanche_ext.storage.admission import AdmissionName
 from avalanche_ext.storage.buffer import MultiStrategyBuffer
+from avalanche_ext.storage.criteria import Criterion
+from avalanche_ext.storage.sampling import Sampling
+from avalanche_ext.storage.score_admission import Balance
 
 
 def _preset(
@@ -94,3 +99,53 @@ def class_balanced_replay(
         n, admission="class_balanced", seed=seed, device=device
     )
     return _preset(class_balanced_replay, buffer, batch_size_mem, options)
+
+
+def multi_strategy_replay(
+    n: int = 200,
+    *,
+    batch_size_mem: int = 10,
+    criteria: Sequence[str | Criterion] = ("gradient", "uncertainty", "diversity"),
+    weights: Mapping[str, float] | None = None,
+    admission: AdmissionName = "class_balanced",
+    sampling: str | Sampling = "mixed",
+    temperature: float | None = None,
+    w_age: float = 0.0,
+    w_use: float = 0.0,
+    balance: Balance = "class",
+    refresh_every: int = 1,
+    refresh_at_end: bool = True,
+    loss: Loss | None = None,
+    layer: str | None = None,
+    seed: int | None = None,
+    device: torch.device | str | None = None,
+    **options: Any,
+) -> RehearsalPlugin:
+    """Replay of the rows that criteria score highest, from a memory that they may fill.
+
+    The scores of current and replayed rows come from the training step's own passes
+    where that can be.
+
+    :param n: rows of the memory.
+    :param criteria: by name or as objects; this and what follows up to ``device`` is
+        of :class:`~avalanche_ext.MultiStrategyBuffer`.
+    :param options: those of :class:`RehearsalPlugin`.
+    """
+    buffer = MultiStrategyBuffer(
+        n,
+        criteria=criteria,
+        weights=weights,
+        admission=admission,
+        sampling=sampling,
+        temperature=temperature,
+        w_age=w_age,
+        w_use=w_use,
+        balance=balance,
+        refresh_every=refresh_every,
+        refresh_at_end=refresh_at_end,
+        loss=loss,
+        layer=layer,
+        seed=seed,
+        device=device,
+    )
+    return _preset(multi_strategy_replay, buffer, batch_size_mem, options)

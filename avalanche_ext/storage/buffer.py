@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from avalanche.benchmarks.utils import AvalancheDataset
@@ -11,7 +11,7 @@ from avalanche.training.storage_policy import ExemplarsBuffer
 from torch import Tensor
 
 from avalanche_ext.gradients import Criterion as Loss
-from avalanche_ext.storage.admission import make_admission
+from avalanche_ext.storage.admission import AdmissionName, make_admission
 from avalanche_ext.storage.criteria import Criterion
 from avalanche_ext.storage.items import check_task_item, has_task_items, item_names
 from avalanche_ext.storage.memory import Memory, check_size
@@ -67,9 +67,7 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
         *,
         criteria: Sequence[str | Criterion] = ("gradient", "uncertainty", "diversity"),
         weights: Mapping[str, float] | None = None,
-        admission: Literal[
-            "reservoir", "ring", "class_balanced", "score"
-        ] = "reservoir",
+        admission: AdmissionName = "reservoir",
         sampling: str | Sampling = "uniform",
         temperature: float | None = None,
         w_age: float = 0.0,

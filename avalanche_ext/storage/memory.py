@@ -260,6 +260,11 @@ class Memory:
         """What is replayed, by name."""
         return self._sampling.name
 
+    @property
+    def weighs(self) -> bool:
+        """Whether rows drawn have importance weights."""
+        return self._sampling.weighs
+
     def sample(
         self,
         n: int,

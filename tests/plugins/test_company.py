@@ -53,7 +53,7 @@ def test_loss_weights_of_two_are_refused(class_stream):
         er_ring(20, seed=0, loss_weights=(2, 3)),
     ]
     with pytest.raises(
-        ValueError, match=r"have loss_weights, \(1, 0.5\) and \(2, 3\): give them to"
+        ValueError, match="2 rehearsal plugins of one strategy weigh losses"
     ):
         strategy(plugins).train(class_stream().train_stream[0], eval_streams=[])
 

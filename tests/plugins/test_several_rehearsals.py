@@ -53,7 +53,7 @@ def written_out(benchmark, plugins, weighted, weights):
             groups = [(x, y)]
             for memory, rows, size in zip(memories, lists, sizes, strict=True):
                 if rows:
-                    drawn = [rows[i] for i in memory.draw(size).tolist()]
+                    drawn = [rows[i] for i in memory.draw(size).index.tolist()]
                     groups.append(tuple(map(torch.stack, zip(*drawn, strict=True))))
             own = groups.pop(1 + weighted) if weights and len(groups) > 1 else None
             all_x, all_y = (torch.cat(column) for column in zip(*groups, strict=True))
