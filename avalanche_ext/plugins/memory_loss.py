@@ -1,5 +1,6 @@
 """How the losses of current and of memory rows make one loss."""
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -7,6 +8,7 @@ import torch
 from avalanche.benchmarks import OnlineCLExperience
 from torch import Tensor
 
+from avalanche_ext.arguments import is_number
 from avalanche_ext.gradients import per_sample_losses
 
 LossWeights: TypeAlias = tuple[float, float] | Callable[[int], tuple[float, float]]
@@ -91,7 +93,11 @@ def check_weights(weights: Any) -> None:
     """
     if weights is None or callable(weights):
         return
-    if not isinstance(weights, (tuple, list)) or len(weights) != 2 or min(weights) < 0:
+    if (
+        not isinstance(weights, (tuple, list))
+        or len(weights) != 2
+        or not all(is_number(w) and 0 <= w < math.inf for w in weights)
+    ):
         raise ValueError(
             f"loss_weights must be two numbers of 0 or more, of current and memory rows, "
             f"got {weights!r}"

@@ -8,6 +8,7 @@ import torch
 from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor
 
+from avalanche_ext.arguments import whole_number
 from avalanche_ext.plugins.company import (
     check_company,
     check_loader,
@@ -68,8 +69,9 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
         them anew; by default what made the minibatch.
     :param train_metrics: whether training metrics see all rows, as upstream's do, or
         the current ones.
-    :raises TypeError: for anything but a memory.
-    :raises ValueError: for a memory smaller than a replay batch, or a negative one.
+    :raises TypeError: for anything but a memory, or a transform that is no function.
+    :raises ValueError: for a replay batch larger than the memory, or no number of rows;
+        for weights that are not two numbers of 0 or more, or an unknown name.
     """
 
     def __init__(
@@ -88,15 +90,19 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
                 f"RehearsalPlugin needs a MultiStrategyBuffer, got {buffer!r}: "
                 "give MultiStrategyBuffer(500), for a memory of 500 rows"
             )
-        if batch_size_mem < 0 or (
-            batch_size_mem > buffer.max_size and not buffer.grows
-        ):
+        batch_size_mem = whole_number("batch_size_mem", batch_size_mem, "rows", least=0)
+        if batch_size_mem > buffer.max_size and not buffer.grows:
             raise ValueError(
                 f"batch_size_mem={batch_size_mem} must lie in 0 … {buffer.max_size}, "
                 "the size of the memory: replay fewer rows or keep more"
             )
         _check("feed", feed, get_args(Feed))
         check_weights(loss_weights)
+        if transform is not None and not callable(transform):
+            raise TypeError(
+                f"transform must be a function of a batch of rows, or None, got "
+                f"{transform!r}"
+            )
         _check("train_metrics", train_metrics, get_args(TrainMetrics))
         self.buffer = buffer
         self.batch_size_mem = batch_size_mem

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from avalanche_ext.arguments import whole_number
 from avalanche_ext.gradients import Criterion as Loss
 from avalanche_ext.plugins.rehearsal import RehearsalPlugin
 from avalanche_ext.storage.admission import AdmissionName
@@ -51,9 +52,13 @@ def reservoir_replay(
     """Experience replay with a reservoir (ER).
 
     :param n: rows of the memory.
-    :param device: where they live; ``None`` is the host.
-    :param options: those of :class:`RehearsalPlugin`.
+    :param batch_size_mem: rows replayed with each minibatch; 0 feeds the memory only.
+    :param seed: of what is kept and drawn; ``None`` derives one from torch's global
+        generator.
+    :param device: where the rows live; ``None`` is the host.
+    :param options: further ones of :class:`RehearsalPlugin`.
     """
+    n = whole_number("n", n, "rows", least=1)
     buffer = MultiStrategyBuffer(n, admission="reservoir", seed=seed, device=device)
     return _preset(reservoir_replay, buffer, batch_size_mem, options)
 
@@ -71,10 +76,19 @@ def er_ring(
 
     :param n: rows of the memory, shared equally by the classes met so far.
     :param per_class: rows a class; without ``n`` the memory grows with each class.
-    :param device: where they live; ``None`` is the host.
-    :param options: those of :class:`RehearsalPlugin`.
+    :param batch_size_mem: rows replayed with each minibatch; 0 feeds the memory only.
+    :param seed: of what is kept and drawn; ``None`` derives one from torch's global
+        generator.
+    :param device: where the rows live; ``None`` is the host.
+    :param options: further ones of :class:`RehearsalPlugin`.
     :raises ValueError: for neither ``n`` nor ``per_class``.
     """
+    if n is not None:
+        n = whole_number("n", n, "rows", least=1)
+    elif per_class is None:
+        raise ValueError(
+            "er_ring needs n, the rows of the memory, or per_class, the rows a class"
+        )
     buffer = MultiStrategyBuffer(
         n, admission="ring", per_class=per_class, seed=seed, device=device
     )
@@ -92,9 +106,13 @@ def class_balanced_replay(
     """Experience replay with a class-balancing reservoir (CBRS).
 
     :param n: rows of the memory.
-    :param device: where they live; ``None`` is the host.
-    :param options: those of :class:`RehearsalPlugin`.
+    :param batch_size_mem: rows replayed with each minibatch; 0 feeds the memory only.
+    :param seed: of what is kept and drawn; ``None`` derives one from torch's global
+        generator.
+    :param device: where the rows live; ``None`` is the host.
+    :param options: further ones of :class:`RehearsalPlugin`.
     """
+    n = whole_number("n", n, "rows", least=1)
     buffer = MultiStrategyBuffer(
         n, admission="class_balanced", seed=seed, device=device
     )

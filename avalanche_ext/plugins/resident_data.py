@@ -7,6 +7,7 @@ import psutil
 import torch
 from avalanche.training.plugins import SupervisedPlugin
 
+from avalanche_ext.arguments import is_number
 from avalanche_ext.storage.batches import IndexOrder, ResidentLoader
 from avalanche_ext.storage.leaf import NotResident
 from avalanche_ext.storage.resident import LeafStores, RowSource
@@ -33,10 +34,16 @@ class ResidentDataPlugin(SupervisedPlugin[Any]):
 
     :param max_bytes: how much memory the copies may take; ``None``: 80 % of what is
         free.
+    :raises ValueError: for a limit that is no number of 0 or more.
     """
 
-    def __init__(self, *, max_bytes: int | None = None) -> None:
+    def __init__(self, *, max_bytes: float | None = None) -> None:
         super().__init__()
+        if max_bytes is not None and not (is_number(max_bytes) and max_bytes >= 0):
+            raise ValueError(
+                "max_bytes must be a number of bytes, 0 or more, or None for 80 % of what "
+                f"is free, got {max_bytes!r}: 1e9 is a gigabyte"
+            )
         self.max_bytes = max_bytes
         self._stores = LeafStores()
         self._refused: set[str] = set()
@@ -90,8 +97,8 @@ class ResidentDataPlugin(SupervisedPlugin[Any]):
                 return torch.device("cpu")
         return device
 
-    def _limit(self, free: int) -> int:
-        return int(free * _SHARE_OF_FREE) if self.max_bytes is None else self.max_bytes
+    def _limit(self, free: int) -> float:
+        return free * _SHARE_OF_FREE if self.max_bytes is None else self.max_bytes
 
     def _refuse(self, strategy: Any, reason: str) -> None:
         if reason not in self._refused:

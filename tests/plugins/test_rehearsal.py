@@ -245,7 +245,9 @@ def test_bad_input():
     buffer = MultiStrategyBuffer(8, seed=0)
     with pytest.raises(ValueError, match=r"batch_size_mem=10 must lie in 0 … 8"):
         RehearsalPlugin(buffer, 10)
-    with pytest.raises(ValueError, match="batch_size_mem=-1"):
+    with pytest.raises(
+        ValueError, match=r"batch_size_mem must be a whole number.*got -1"
+    ):
         RehearsalPlugin(buffer, -1)
     for weights in (3, (1, 2, 3), (-1, 2)):
         with pytest.raises(ValueError, match="loss_weights must be two numbers"):
