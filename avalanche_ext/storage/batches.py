@@ -151,10 +151,11 @@ class ResidentLoader:
         self, source: RowSource, order: IndexOrder, device: torch.device
     ) -> None:
         self.order = order
+        self.source = source
         self.transform = source.transform
         self._ahead = source.repeatable
         self._leaf, self._index, self._own = source.columns(device)
-        self._device = device
+        self.device = device
         self._length = len(source)
 
     def __len__(self) -> int:
@@ -197,7 +198,7 @@ class ResidentLoader:
             length = stop - start
         else:
             rows = position if self._index is None else self._index[position]
-            rows, position = rows.to(self._device), position.to(self._device)
+            rows, position = rows.to(self.device), position.to(self.device)
             leaf = [take(c, rows) for c in self._leaf]
             own = [take(c, position) for c in self._own]
             length = len(rows)
