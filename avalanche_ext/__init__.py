@@ -23,6 +23,7 @@ from avalanche_ext.plugins import (
     ResidentDataPlugin,
     class_balanced_replay,
     er_ring,
+    multi_strategy_replay,
     reservoir_replay,
 )
 from avalanche_ext.storage import (
@@ -50,6 +51,7 @@ __all__ = [
     "fast_reservoir_sampling",
     "forgetting_metrics",
     "memory_metrics",
+    "multi_strategy_replay",
     "reservoir_replay",
     "task_masked_accuracy_metrics",
 ]

@@ -22,6 +22,7 @@ from avalanche.training.determinism.rng_manager import RNGManager
 from torch.nn.parameter import is_lazy
 
 from avalanche_ext import in_place
+from avalanche_ext.arguments import whole_number
 
 
 def save(
@@ -33,9 +34,12 @@ def save(
     is written beside ``path`` and renamed. Upstream's ``maybe_load_checkpoint`` reads
     it too.
 
+    :param strategy: one of Avalanche's, with its plugins.
+    :param path: of the file; folders are made.
     :param next_experience: what :func:`load` returns as the experience to go on with;
         by default the number of experiences trained (on an online stream, of
         sub-experiences).
+    :raises ValueError: for a ``next_experience`` that is no number of experiences.
     :raises RuntimeError: inside ``train`` or ``eval``.
     """
     if strategy.experience is not None:
@@ -46,6 +50,9 @@ def save(
         )
     if next_experience is None:
         next_experience = strategy.clock.train_exp_counter
+    next_experience = whole_number(
+        "next_experience", next_experience, "experiences", least=0
+    )
     content = {
         "form": _Form(_form(strategy)),  # first, so that it is checked first
         "strategy": strategy,
@@ -83,6 +90,8 @@ def load(
     ...     strategy.train(experience)
     ...     save(strategy, "run.ckpt")
 
+    :param strategy: to take over the saved state.
+    :param path: of the file.
     :param map_location: as for ``torch.load``.
     :param missing_ok: without a file return ``(strategy, 0)``, for scripts that resume.
     :return: the strategy and the experience to go on with.

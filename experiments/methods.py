@@ -14,6 +14,12 @@ Feed = Literal["first_epoch", "every_epoch", "experience"]
 """When rows are offered to a memory: with each minibatch of the first or of every epoch,
 or all rows of an experience at its end."""
 
+Admission = Literal["reservoir", "ring", "class_balanced", "score"]
+"""What the memory keeps."""
+
+Balance = Literal["class", "none"]
+"""What admission by score keeps even."""
+
 LossWeights = Literal["mean", "by_experience"]
 """How the losses of current and replayed rows are summed: the mean over all rows, or the
 mean of each, weighted 1/k and 1 − 1/k in experience k."""
@@ -107,6 +113,50 @@ def class_balanced_replay(
     )
 
 
+def multi_strategy_replay(
+    *,
+    seed: int,
+    mem_size: int = 200,
+    batch_size_mem: int = 10,
+    criteria: str = "gradient,uncertainty,diversity",
+    admission: Admission = "class_balanced",
+    sampling: str = "mixed",
+    temperature: float | None = None,
+    w_age: float = 0.0,
+    w_use: float = 0.0,
+    balance: Balance = "class",
+    refresh_every: int = 1,
+    refresh_at_end: bool = True,
+    feed: Feed = "first_epoch",
+    loss_weights: LossWeights = "mean",
+) -> Recipe:
+    """Replay of the rows that criteria score highest, from a memory that they may fill."""
+    from avalanche_ext import plugins
+
+    names, weights = _criteria(criteria)
+    plugin = plugins.multi_strategy_replay(
+        mem_size,
+        batch_size_mem=batch_size_mem,
+        criteria=names,
+        weights=weights,
+        admission=admission,
+        sampling=sampling,
+        temperature=temperature,
+        w_age=w_age,
+        w_use=w_use,
+        balance=balance,
+        refresh_every=refresh_every,
+        refresh_at_end=refresh_at_end,
+        seed=seed,
+        feed=feed,
+        loss_weights=_WEIGHTS[loss_weights],
+    )
+    by_class = admission in ("ring", "class_balanced") or (
+        admission == "score" and balance == "class"
+    )
+    return _replay(plugin, row_per_class=by_class)
+
+
 METHODS: dict[str, Callable[..., Recipe]] = {
     "naive": naive,
     "joint": joint,
@@ -114,6 +164,7 @@ METHODS: dict[str, Callable[..., Recipe]] = {
     "reservoir-replay": reservoir_replay,
     "er-ring": er_ring,
     "class-balanced-replay": class_balanced_replay,
+    "multi-strategy-replay": multi_strategy_replay,
     **UPSTREAM,
 }
 
@@ -178,6 +229,21 @@ _WEIGHTS = {"mean": None, "by_experience": _by_experience}
 
 def _replay(plugin: Any, row_per_class: bool = False) -> Recipe:
     return Recipe([plugin], memory=plugin.buffer, row_per_class=row_per_class)
+
+
+def _criteria(text: str) -> tuple[list[str], dict[str, float]]:
+    """Names and weights of ``loss,2*age``: a criterion each, after its weight if any."""
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        weight, times, name = part.strip().rpartition("*")
+        try:
+            weights[name.strip()] = float(weight) if times else 1.0
+        except ValueError as error:
+            raise ValueError(
+                f"criteria={text!r}: write names, each after its weight if it has one, "
+                "such as loss,0.5*age"
+            ) from error
+    return list(weights), weights
 
 
 def _described(allowed: dict[str, inspect.Parameter]) -> str:

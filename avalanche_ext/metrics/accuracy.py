@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from avalanche_ext.metrics.plugin import ExperienceMetric, StreamMetric
+from avalanche_ext.metrics.plugin import ExperienceMetric, StreamMetric, record_for
 from avalanche_ext.metrics.record import EvaluationRecord
 
 __all__ = ["accuracy_metrics", "task_masked_accuracy_metrics"]
@@ -65,8 +65,7 @@ def accuracy_metrics(
     :param record: a record shared with other metrics; by default an own one.
     :return: plugin metrics for an ``EvaluationPlugin``.
     """
-    if record is None:
-        record = EvaluationRecord(task_masked=False)
+    record = record_for(experience, stream, record)
     metrics: list[Any] = []
     if experience:
         metrics.append(ExperienceAccuracy(record))
@@ -96,8 +95,7 @@ def task_masked_accuracy_metrics(
     :return: plugin metrics for an ``EvaluationPlugin``.
     :raises ValueError: if the record does not count task-masked accuracies.
     """
-    if record is None:
-        record = EvaluationRecord()
+    record = record_for(experience, stream, record, task_masked=True)
     if not record.task_masked:
         raise ValueError(
             "the record has task_masked=False and counts no task-masked accuracies: "

@@ -6,7 +6,7 @@ from avalanche.evaluation.metric_results import MetricValue
 from avalanche.evaluation.metric_utils import get_metric_name
 
 from avalanche_ext.metrics.matrix import Definition, check_definition, mean_or_none
-from avalanche_ext.metrics.plugin import ExperienceMetric, StreamMetric
+from avalanche_ext.metrics.plugin import ExperienceMetric, StreamMetric, record_for
 from avalanche_ext.metrics.record import EvaluationRecord
 
 __all__ = ["backward_transfer_metrics", "forgetting_metrics"]
@@ -122,8 +122,7 @@ def forgetting_metrics(
     :raises ValueError: for an unknown definition.
     """
     check_definition(definition)
-    if record is None:
-        record = EvaluationRecord(task_masked=False)
+    record = record_for(experience, stream, record)
     metrics: list[Any] = []
     if experience:
         metrics.append(ExperienceForgetting(definition, record))
@@ -150,8 +149,7 @@ def backward_transfer_metrics(
     :param record: a record shared with other metrics; by default an own one.
     :return: plugin metrics for an ``EvaluationPlugin``.
     """
-    if record is None:
-        record = EvaluationRecord(task_masked=False)
+    record = record_for(experience, stream, record)
     metrics: list[Any] = []
     if experience:
         metrics.append(ExperienceBackwardTransfer("first", record))

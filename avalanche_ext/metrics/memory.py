@@ -33,10 +33,22 @@ class MemoryComposition(PluginMetric):
     Not after training experiences, since an online stream has thousands of them.
 
     :param buffer: the memory.
+    :raises TypeError: if it lacks ``class_counts()``, ``len()`` or ``max_size``.
     """
 
     def __init__(self, buffer: CountedBuffer) -> None:
         super().__init__()
+        missing = [
+            name
+            for name in ("class_counts", "__len__", "max_size")
+            if not hasattr(buffer, name)
+        ]
+        if missing:
+            raise TypeError(
+                f"a memory's composition needs a buffer with class_counts(), len() and max_size, "
+                f"such as MultiStrategyBuffer; {type(buffer).__name__} has no "
+                + ", ".join(missing)
+            )
         self.buffer = buffer
         self.reset()
 
@@ -106,15 +118,4 @@ def memory_metrics(buffer: CountedBuffer) -> list[Any]:
         :class:`MemoryComposition`.
     :raises TypeError: if the buffer lacks one of these.
     """
-    missing = [
-        name
-        for name in ("class_counts", "__len__", "max_size")
-        if not hasattr(buffer, name)
-    ]
-    if missing:
-        raise TypeError(
-            f"memory_metrics needs a buffer with class_counts(), len() and max_size, "
-            f"such as MultiStrategyBuffer; {type(buffer).__name__} has no "
-            + ", ".join(missing)
-        )
     return [MemoryComposition(buffer)]

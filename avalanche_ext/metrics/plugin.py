@@ -7,9 +7,35 @@ from avalanche.evaluation import PluginMetric
 from avalanche.evaluation.metric_results import MetricValue
 from avalanche.evaluation.metric_utils import get_metric_name
 
+from avalanche_ext.arguments import check_flag
 from avalanche_ext.metrics.record import EvaluationRecord
 
-__all__ = ["ExperienceMetric", "RecordMetric", "StreamMetric"]
+__all__ = ["ExperienceMetric", "RecordMetric", "StreamMetric", "record_for"]
+
+
+def record_for(
+    experience: bool,
+    stream: bool,
+    record: EvaluationRecord | None,
+    *,
+    task_masked: bool = False,
+) -> EvaluationRecord:
+    """The record of a helper function's metrics, its arguments checked.
+
+    :param experience: whether to emit a value for each experience.
+    :param stream: whether to emit one for the stream.
+    :param record: the record given; ``None`` makes an own one.
+    :param task_masked: whether the own one counts task-masked accuracies.
+    :raises ValueError: for flags that are neither ``True`` nor ``False``.
+    :raises TypeError: for anything but a record.
+    """
+    check_flag("experience", experience)
+    check_flag("stream", stream)
+    if record is None:
+        return EvaluationRecord(task_masked=task_masked)
+    if not isinstance(record, EvaluationRecord):
+        raise TypeError(f"record must be an EvaluationRecord, got {record!r}")
+    return record
 
 
 class RecordMetric(PluginMetric):

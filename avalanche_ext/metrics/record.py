@@ -6,6 +6,7 @@ from typing import Any
 from avalanche.benchmarks.scenarios.generic_scenario import MaskedAttributeError
 
 import avalanche_ext.metrics.matrix as of_matrix
+from avalanche_ext.arguments import check_flag
 from avalanche_ext.metrics.matrix import Definition, mean_or_none
 from avalanche_ext.metrics.tally import Accuracy, Tally
 
@@ -78,9 +79,16 @@ class EvaluationRecord:
         ``"test"``; by default the one that was evaluated last.
     :param task_masked: whether to count the arg-max among the classes of the
         evaluated experience too, see :class:`~avalanche_ext.metrics.tally.Tally`.
+    :raises ValueError: for anything but a name and a flag.
     """
 
     def __init__(self, *, stream: str | None = None, task_masked: bool = True) -> None:
+        if stream is not None and not isinstance(stream, str):
+            raise ValueError(
+                f"stream must be the name of a stream, such as 'test', or None, got "
+                f"{stream!r}"
+            )
+        check_flag("task_masked", task_masked)
         self.stream = stream
         self.task_masked = task_masked
         self.reset()

@@ -5,6 +5,7 @@ from avalanche_ext.plugins.rehearsal import RehearsalPlugin
 from avalanche_ext.plugins.replay_presets import (
     class_balanced_replay,
     er_ring,
+    multi_strategy_replay,
     reservoir_replay,
 )
 from avalanche_ext.plugins.resident_data import ResidentDataPlugin
@@ -15,5 +16,6 @@ __all__ = [
     "ResidentDataPlugin",
     "class_balanced_replay",
     "er_ring",
+    "multi_strategy_replay",
     "reservoir_replay",
 ]

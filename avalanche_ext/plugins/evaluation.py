@@ -5,6 +5,7 @@ from typing import Any
 
 from avalanche.core import SupervisedPlugin
 from avalanche.evaluation.metric_definitions import GenericPluginMetric, PluginMetric
+from avalanche.logging import BaseLogger
 from avalanche.training.plugins import EvaluationPlugin
 
 _CALLBACKS = tuple(
@@ -20,14 +21,30 @@ class LeanEvaluationPlugin(EvaluationPlugin):
     metrics and loggers override (again at each call of ``train`` and ``eval``) and
     leaves out the others. Values, names and their order are the same.
 
-    :param metrics: as upstream's.
-    :param loggers: as upstream's; without any, values are still collected.
+    :param metrics: plugin metrics, or lists of them.
+    :param loggers: one of Avalanche's loggers, a list of them, or a function that makes
+        one; without any, values are still collected.
+    :param options: upstream's ``collect_all`` and ``strict_checks``.
+    :raises TypeError: for what is no plugin metric or logger.
     """
 
     def __init__(self, *metrics: Any, loggers: Any = None, **options: Any) -> None:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "No loggers specified")
             super().__init__(*metrics, loggers=loggers, **options)
+        for metric in self.metrics:
+            if isinstance(metric, type) or not any(
+                hasattr(metric, c) for c in _CALLBACKS
+            ):
+                raise TypeError(
+                    f"metrics must be plugin metrics or lists of them, got {metric!r}: "
+                    "give what a …_metrics() helper returns"
+                )
+        for logger in self.loggers:
+            if not isinstance(logger, BaseLogger):
+                raise TypeError(
+                    f"loggers must be of Avalanche's BaseLogger, got {logger!r}"
+                )
 
     # Upstream answers every lookup in Python to forward unknown callbacks.
     __getattribute__ = object.__getattribute__

@@ -1,25 +1,38 @@
 """Rehearsal: memory rows join every minibatch."""
 
 import warnings
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Literal, get_args
 
 import torch
-from avalanche.benchmarks import OnlineCLExperience
 from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor
 
+from avalanche_ext.arguments import whole_number
+from avalanche_ext.plugins.company import (
+    check_company,
+    check_loader,
+    is_alone,
+    tell_reuse,
+)
+from avalanche_ext.plugins.memory_loss import (
+    LossWeights,
+    MemoryLoss,
+    check_weights,
+    own_criterion,
+    weights_of,
+)
+from avalanche_ext.plugins.step_scores import StepScores
 from avalanche_ext.storage.buffer import MultiStrategyBuffer
 from avalanche_ext.storage.items import check_task_item, has_task_items, item_names
 from avalanche_ext.storage.leaf import NotResident
+from avalanche_ext.storage.rehearsed import RehearsedBatch
 from avalanche_ext.storage.resident import RowSource
-from avalanche_ext.storage.rows import Rows, each, join
+from avalanche_ext.storage.rows import Rows, each
 from avalanche_ext.storage.transforms import BatchTransform
 
 Feed = Literal["first_epoch", "every_epoch", "experience"]
 TrainMetrics = Literal["all", "current"]
-LossWeights = tuple[float, float] | Callable[[int], tuple[float, float]]
 
 
 class RehearsalPlugin(SupervisedPlugin[Any]):
@@ -40,6 +53,10 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
     All items of a minibatch are kept and replayed, ``[x, y, …]``; the last one is the
     task label where the experience's data set has task labels, as for Avalanche.
 
+    Several of these go together, in any order: each feeds its own memory with the
+    current rows alone, and ``c`` of ``loss_weights`` (one plugin may have them) weighs
+    the mean over all rows but those of this plugin's memory.
+
     :param buffer: the memory.
     :param batch_size_mem: rows replayed with each minibatch; 0 feeds the memory only.
     :param feed: ``"first_epoch"`` and ``"every_epoch"`` offer the rows of each
@@ -52,8 +69,9 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
         them anew; by default what made the minibatch.
     :param train_metrics: whether training metrics see all rows, as upstream's do, or
         the current ones.
-    :raises TypeError: for anything but a memory.
-    :raises ValueError: for a memory smaller than a replay batch, or a negative one.
+    :raises TypeError: for anything but a memory, or a transform that is no function.
+    :raises ValueError: for a replay batch larger than the memory, or no number of rows;
+        for weights that are not two numbers of 0 or more, or an unknown name.
     """
 
     def __init__(
@@ -72,16 +90,19 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
                 f"RehearsalPlugin needs a MultiStrategyBuffer, got {buffer!r}: "
                 "give MultiStrategyBuffer(500), for a memory of 500 rows"
             )
-        if batch_size_mem < 0 or (
-            batch_size_mem > buffer.max_size and not buffer.grows
-        ):
+        batch_size_mem = whole_number("batch_size_mem", batch_size_mem, "rows", least=0)
+        if batch_size_mem > buffer.max_size and not buffer.grows:
             raise ValueError(
                 f"batch_size_mem={batch_size_mem} must lie in 0 … {buffer.max_size}, "
                 "the size of the memory: replay fewer rows or keep more"
             )
         _check("feed", feed, get_args(Feed))
-        if not callable(loss_weights):
-            _check_weights(loss_weights)
+        check_weights(loss_weights)
+        if transform is not None and not callable(transform):
+            raise TypeError(
+                f"transform must be a function of a batch of rows, or None, got "
+                f"{transform!r}"
+            )
         _check("train_metrics", train_metrics, get_args(TrainMetrics))
         self.buffer = buffer
         self.batch_size_mem = batch_size_mem
@@ -89,18 +110,21 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
         self.loss_weights = loss_weights
         self.transform = transform
         self.train_metrics = train_metrics
-        self.mask = torch.zeros(0, dtype=torch.bool)
-        """Of the rows of the minibatch: which came from the memory."""
         self.replayed = 0
         """Number of rows replayed so far."""
-        self._incoming: list[Any] = []
-        self._rows: Rows = self.mask  # of the minibatch, as the memory keeps them
+        self._mask = torch.zeros(0, dtype=torch.bool)
+        self._incoming: list[Any] = []  # the minibatch of current rows
+        self._rows: Rows = self._mask  # of them, as the memory keeps them
         self._weights: tuple[float, float] | None = None
         self._criterion: Any = None
         self._told = False  # that the weights have no effect
         self._tasks = False  # whether the last item of a minibatch is the task label
-        self._mask_of = (0, 0)  # (current rows, memory rows) of the mask
+        self._layout, self._part = [0, 0], 1  # of the minibatch, and which part is ours
+        self._device = self._mask.device
+        self._mask_of: Any = (0, 0, 0, self._device)
+        self._follows = False  # whether another rehearsal plugin comes before
         self._batches = 0  # minibatches of this experience
+        self._scores = StepScores(buffer)
 
     def __repr__(self) -> str:
         return (
@@ -108,55 +132,107 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
             f"feed={self.feed!r}, replayed={self.replayed}, buffer={self.buffer!r})"
         )
 
+    @property
+    def mask(self) -> Tensor:
+        """Of the rows of the minibatch: which came from this plugin's memory."""
+        start, stop = self._span
+        made_of = start, stop, sum(self._layout), self._device
+        if self._mask_of != made_of:
+            row = torch.arange(sum(self._layout), device=self._device)
+            self._mask, self._mask_of = (row >= start) & (row < stop), made_of
+        return self._mask
+
+    @property
+    def _span(self) -> tuple[int, int]:
+        """Where this plugin's memory rows begin and end in the minibatch."""
+        start = sum(self._layout[: self._part])
+        return start, start + self._layout[self._part]
+
     # Replay
+
+    def before_training(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Look at what else is in the strategy, and whose the memory was."""
+        rehearsals = [p for p in strategy.plugins if isinstance(p, RehearsalPlugin)]
+        check_company(rehearsals, strategy)
+        self._follows = self in rehearsals[1:]
+        tell_reuse(self.buffer, strategy)
 
     def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Settle the loss weights of this experience."""
-        _unwrap(strategy)
+        strategy._criterion = own_criterion(strategy)
         self._batches = 0
         self._tasks = has_task_items(getattr(strategy.experience, "dataset", None))
         if self.buffer.form.unknown and self.transform is None:
             with suppress(NotResident):
                 source = RowSource(strategy.experience.dataset.train())
                 self.buffer.form.settle(source.transform, self.buffer.table)
-        weights = self.loss_weights
-        if callable(weights):
-            weights = weights(_experience_number(strategy))
-            _check_weights(weights)
-        self._weights = weights
+        self._weights = weights_of(self.loss_weights, strategy)
+        self._scores.experience_begins(strategy)
+
+    def before_training_epoch(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Refuse a loader that mixes in memory rows of its own."""
+        check_loader(strategy.dataloader)
 
     def before_forward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Append memory rows to the minibatch."""
-        batch = strategy.mbatch
-        self._incoming = batch
-        self._rows = batch[0]
+        batch = self._rehearsed(strategy)
+        incoming = self._incoming = batch.incoming
+        self._rows = incoming[0]
         raw = self.transform is not None
         if not raw and self.feed != "experience":
-            made_by = getattr(batch, "transform", None)
+            made_by = getattr(incoming, "transform", None)
             raw = self.buffer.form.settle(made_by, self.buffer.table) == "before"
         if raw:
-            self._rows = getattr(batch, "raw", batch[0])
+            self._rows = getattr(incoming, "raw", incoming[0])
         if not self._batches and self._tasks:
-            check_task_item(batch)
+            check_task_item(incoming)
         self._batches += 1
-        current = len(batch[1])
         wanted = min(self.batch_size_mem, len(self.buffer))
-        if not wanted:
-            self._set_mask(current, 0, batch[1].device)
-            return
-        transform = self.transform or self.buffer.form.transform
-        memory = self._drawn(wanted, len(batch), transform, batch[1].device)
-        strategy.mbatch = [join(a, b) for a, b in zip(batch, memory, strict=True)]
-        self._set_mask(current, wanted, batch[1].device)
+        memory, drawn = None, None
+        self.buffer.scorer.meet(strategy.model, own_criterion(strategy))
+        if wanted:
+            drawn = self.buffer.draw(wanted)
+            wanted = len(drawn.index)
+            transform = self.transform or self.buffer.form.transform
+            memory = self._rows_at(drawn.index, len(batch), transform, batch[1].device)
+        self._layout, self._part = batch.layout, len(batch.layout)
+        self._device = batch[1].device
+        batch.append_rows(memory)
         self.replayed += wanted
-        if self._weights is not None:
-            _unwrap(strategy)  # of a template that does not call before_backward
-            self._criterion = strategy._criterion
-            strategy._criterion = _Weighted(self._criterion, current, self._weights)
+        self._scores.begin(
+            strategy,
+            None if drawn is None else drawn.index,
+            sum(batch.layout),
+            self._feeds(strategy),
+        )
+        if drawn is not None and self.weighs_losses:
+            # Also of a template that does not call before_backward.
+            self._criterion = own_criterion(strategy)
+            weights = drawn.weight if self.buffer.weighs else None
+            strategy._criterion = MemoryLoss(
+                self._criterion, self._span, self._weights, weights
+            )
+
+    def _rehearsed(self, strategy: Any) -> RehearsedBatch:
+        """The minibatch, with what rehearsal plugins before this one have added."""
+        batch = strategy.mbatch
+        if not isinstance(batch, RehearsedBatch):
+            if self._follows:
+                raise ValueError(
+                    f"a plugin between two rehearsal plugins put a {type(batch).__name__} "
+                    "in place of strategy.mbatch, so that current and memory rows cannot "
+                    "be told apart: put it before or after both, or change items in place"
+                )
+            batch = strategy.mbatch = RehearsedBatch(batch)
+        return batch
 
     def before_eval(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Evaluate by the strategy's own criterion."""
-        _unwrap(strategy)
+        strategy._criterion = own_criterion(strategy)
+
+    def after_forward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Note the outputs, where rows are scored."""
+        self._scores.forwarded(strategy)
 
     def before_backward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Give the strategy its criterion back; say so when it was not used."""
@@ -173,9 +249,18 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
                 stacklevel=2,
             )
 
-    def _drawn(
+    def after_backward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Stop watching the model."""
+        self._scores.end()
+
+    @property
+    def weighs_losses(self) -> bool:
+        """Whether losses are weighed: by group, or by importance of a memory row."""
+        return self.loss_weights is not None or self.buffer.weighs
+
+    def _rows_at(
         self,
-        wanted: int,
+        index: Tensor,
         items: int,
         transform: BatchTransform | None,
         device: torch.device,
@@ -184,7 +269,7 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
         names = item_names(items, self._tasks)
         table = self.buffer.table
         try:
-            rows = table.gather(self.buffer.draw(wanted).index, names)
+            rows = table.gather(index, names)
         except KeyError:
             missing = sorted(set(names) - set(table.columns))
             raise ValueError(
@@ -197,28 +282,30 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
             rows["x"] = each(lambda x: x.to(device), transform(rows["x"]))
         return [rows[name] for name in names]
 
-    def _set_mask(self, current: int, memory: int, device: torch.device) -> None:
-        if self._mask_of != (current, memory):
-            self.mask = torch.arange(current + memory, device=device) >= current
-            self._mask_of = (current, memory)
-
     # Feeding
 
     def after_training_iteration(
         self, strategy: Any, *args: Any, **kwargs: Any
     ) -> None:
         """Offer the current rows to the memory."""
-        if self.feed == "every_epoch" or (
-            self.feed == "first_epoch" and strategy.clock.train_exp_epochs == 0
-        ):
+        scored = self._scores.take(
+            strategy.mbatch, self._tasks, self._layout[0], self._span[0]
+        )
+        if self._feeds(strategy):
             names = item_names(len(self._incoming), self._tasks)
             items = dict(zip(names, self._incoming, strict=True))
             extra = {n: v for n, v in items.items() if n.startswith("item")}
-            self.buffer.offer(self._rows, items["y"], items.get("task"), extra)
+            self.buffer.offer(self._rows, items["y"], items.get("task"), extra, scored)
         if self.train_metrics == "current" and strategy.mb_output is not None:
             strategy.mbatch = self._incoming
             strategy.mb_output = strategy.mb_output[: len(self._incoming[1])]
-        self._incoming, self._rows = [], self.mask
+        self._incoming, self._rows = [], self._mask
+
+    def _feeds(self, strategy: Any) -> bool:
+        """Whether the current rows of this epoch are offered one minibatch at a time."""
+        if self.feed == "first_epoch":
+            return bool(strategy.clock.train_exp_epochs == 0)
+        return self.feed == "every_epoch"
 
     def after_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Offer the whole experience where asked to; say so when nothing happened."""
@@ -231,51 +318,16 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
             )
         if self.feed == "experience":
             self.buffer.post_adapt(strategy, strategy.experience)
-
-
-class _Weighted:
-    """``c · criterion(first rows) + r · criterion(other rows)``."""
-
-    def __init__(
-        self, criterion: Any, current: int, weights: tuple[float, float]
-    ) -> None:
-        self.criterion, self.current, self.weights = criterion, current, weights
-        self.called = False
-
-    def __call__(self, output: Tensor, target: Tensor) -> Any:
-        self.called = True
-        n, (current, memory) = self.current, self.weights
-        return current * self.criterion(output[:n], target[:n]) + (
-            memory * self.criterion(output[n:], target[n:])
-        )
-
-
-def _unwrap(strategy: Any) -> None:
-    """Give back a criterion that an iteration cut short has kept."""
-    if isinstance(strategy._criterion, _Weighted):
-        strategy._criterion = strategy._criterion.criterion
-
-
-def _experience_number(strategy: Any) -> int:
-    experience = strategy.experience
-    if not isinstance(experience, OnlineCLExperience):
-        return int(strategy.clock.train_exp_counter) + 1
-    if not experience.access_task_boundaries:
-        raise ValueError(
-            "loss_weights by experience need to know where one begins: split the online "
-            "stream with access_task_boundaries=True, or give two fixed weights"
-        )
-    return int(experience.origin_experience.current_experience) + 1
-
-
-def _check_weights(weights: Any) -> None:
-    if weights is None:
-        return
-    if not isinstance(weights, (tuple, list)) or len(weights) != 2 or min(weights) < 0:
-        raise ValueError(
-            f"loss_weights must be two numbers of 0 or more, of current and memory rows, "
-            f"got {weights!r}"
-        )
+        self._scores.experience_ends(strategy)
+        if self.feed == "experience":
+            wanted = self.batch_size_mem and self._batches
+            if wanted and not self.replayed and is_alone(strategy.experience):
+                warnings.warn(
+                    "no memory row was replayed: feed='experience' offers an experience "
+                    "at its end, and this stream has no other: feed='first_epoch' "
+                    "replays within it",
+                    stacklevel=2,
+                )
 
 
 def _check(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -1,13 +1,19 @@
 """Experience replay by name: :class:`RehearsalPlugin` over a memory made for it."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
+from avalanche_ext.arguments import whole_number
+from avalanche_ext.gradients import Criterion as Loss
 from avalanche_ext.plugins.rehearsal import RehearsalPlugin
+from avalanche_ext.storage.admission import AdmissionName
 from avalanche_ext.storage.buffer import MultiStrategyBuffer
+from avalanche_ext.storage.criteria import Criterion
+from avalanche_ext.storage.sampling import Sampling
+from avalanche_ext.storage.score_admission import Balance
 
 
 def _preset(
@@ -46,9 +52,13 @@ def reservoir_replay(
     """Experience replay with a reservoir (ER).
 
     :param n: rows of the memory.
-    :param device: where they live; ``None`` is the host.
-    :param options: those of :class:`RehearsalPlugin`.
+    :param batch_size_mem: rows replayed with each minibatch; 0 feeds the memory only.
+    :param seed: of what is kept and drawn; ``None`` derives one from torch's global
+        generator.
+    :param device: where the rows live; ``None`` is the host.
+    :param options: further ones of :class:`RehearsalPlugin`.
     """
+    n = whole_number("n", n, "rows", least=1)
     buffer = MultiStrategyBuffer(n, admission="reservoir", seed=seed, device=device)
     return _preset(reservoir_replay, buffer, batch_size_mem, options)
 
@@ -66,10 +76,19 @@ def er_ring(
 
     :param n: rows of the memory, shared equally by the classes met so far.
     :param per_class: rows a class; without ``n`` the memory grows with each class.
-    :param device: where they live; ``None`` is the host.
-    :param options: those of :class:`RehearsalPlugin`.
+    :param batch_size_mem: rows replayed with each minibatch; 0 feeds the memory only.
+    :param seed: of what is kept and drawn; ``None`` derives one from torch's global
+        generator.
+    :param device: where the rows live; ``None`` is the host.
+    :param options: further ones of :class:`RehearsalPlugin`.
     :raises ValueError: for neither ``n`` nor ``per_class``.
     """
+    if n is not None:
+        n = whole_number("n", n, "rows", least=1)
+    elif per_class is None:
+        raise ValueError(
+            "er_ring needs n, the rows of the memory, or per_class, the rows a class"
+        )
     buffer = MultiStrategyBuffer(
         n, admission="ring", per_class=per_class, seed=seed, device=device
     )
@@ -87,10 +106,64 @@ def class_balanced_replay(
     """Experience replay with a class-balancing reservoir (CBRS).
 
     :param n: rows of the memory.
-    :param device: where they live; ``None`` is the host.
-    :param options: those of :class:`RehearsalPlugin`.
+    :param batch_size_mem: rows replayed with each minibatch; 0 feeds the memory only.
+    :param seed: of what is kept and drawn; ``None`` derives one from torch's global
+        generator.
+    :param device: where the rows live; ``None`` is the host.
+    :param options: further ones of :class:`RehearsalPlugin`.
     """
+    n = whole_number("n", n, "rows", least=1)
     buffer = MultiStrategyBuffer(
         n, admission="class_balanced", seed=seed, device=device
     )
     return _preset(class_balanced_replay, buffer, batch_size_mem, options)
+
+
+def multi_strategy_replay(
+    n: int = 200,
+    *,
+    batch_size_mem: int = 10,
+    criteria: Sequence[str | Criterion] = ("gradient", "uncertainty", "diversity"),
+    weights: Mapping[str, float] | None = None,
+    admission: AdmissionName = "class_balanced",
+    sampling: str | Sampling = "mixed",
+    temperature: float | None = None,
+    w_age: float = 0.0,
+    w_use: float = 0.0,
+    balance: Balance = "class",
+    refresh_every: int = 1,
+    refresh_at_end: bool = True,
+    loss: Loss | None = None,
+    layer: str | None = None,
+    seed: int | None = None,
+    device: torch.device | str | None = None,
+    **options: Any,
+) -> RehearsalPlugin:
+    """Replay of the rows that criteria score highest, from a memory that they may fill.
+
+    The scores of current and replayed rows come from the training step's own passes
+    where that can be.
+
+    :param n: rows of the memory.
+    :param criteria: by name or as objects; this and what follows up to ``device`` is
+        of :class:`~avalanche_ext.MultiStrategyBuffer`.
+    :param options: those of :class:`RehearsalPlugin`.
+    """
+    buffer = MultiStrategyBuffer(
+        n,
+        criteria=criteria,
+        weights=weights,
+        admission=admission,
+        sampling=sampling,
+        temperature=temperature,
+        w_age=w_age,
+        w_use=w_use,
+        balance=balance,
+        refresh_every=refresh_every,
+        refresh_at_end=refresh_at_end,
+        loss=loss,
+        layer=layer,
+        seed=seed,
+        device=device,
+    )
+    return _preset(multi_strategy_replay, buffer, batch_size_mem, options)

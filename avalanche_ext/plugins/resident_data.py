@@ -2,11 +2,13 @@
 
 import warnings
 from typing import Any
+from weakref import ReferenceType, ref
 
 import psutil
 import torch
 from avalanche.training.plugins import SupervisedPlugin
 
+from avalanche_ext.arguments import is_number
 from avalanche_ext.storage.batches import IndexOrder, ResidentLoader
 from avalanche_ext.storage.leaf import NotResident
 from avalanche_ext.storage.resident import LeafStores, RowSource
@@ -31,15 +33,23 @@ class ResidentDataPlugin(SupervisedPlugin[Any]):
 
     Add it after any plugin that makes a loader of its own.
 
-    :param max_bytes: how much memory the copies may take; ``None``: 80 % of what is
-        free.
+    :param max_bytes: how much memory all copies together may take, on the host and on
+        the device each; ``None``: 80 % of what is free. Rows of a ``TensorDataset`` are
+        no copies on the host, those of a data set that is gone are let go.
+    :raises ValueError: for a limit that is no number of 0 or more.
     """
 
-    def __init__(self, *, max_bytes: int | None = None) -> None:
+    def __init__(self, *, max_bytes: float | None = None) -> None:
         super().__init__()
+        if max_bytes is not None and not (is_number(max_bytes) and max_bytes >= 0):
+            raise ValueError(
+                "max_bytes must be a number of bytes, 0 or more, or None for 80 % of what "
+                f"is free, got {max_bytes!r}: 1e9 is a gigabyte"
+            )
         self.max_bytes = max_bytes
         self._stores = LeafStores()
         self._refused: set[str] = set()
+        self._loaders: list[ReferenceType[ResidentLoader]] = []  # those in use
         self._exchanged = False  # whether the loader of this phase is ours
 
     def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
@@ -68,7 +78,9 @@ class ResidentDataPlugin(SupervisedPlugin[Any]):
                 dataset = dataset.concat(further)
             source = self._stores.source(dataset, remember=remember)
             device = self._place(source, strategy.device)
-            strategy.dataloader = ResidentLoader(source, order, device)
+            strategy.dataloader = loader = ResidentLoader(source, order, device)
+            self._loaders = [r for r in self._loaders if r() is not None]
+            self._loaders.append(ref(loader))
             self._exchanged = True
         except NotResident as reason:
             self._refuse(strategy, str(reason))
@@ -77,21 +89,35 @@ class ResidentDataPlugin(SupervisedPlugin[Any]):
         """Where the rows fit: the device, else the host."""
         needed = source.bytes_needed
         if needed:  # on the host, whatever the device: rows are read there
-            limit = self._limit(psutil.virtual_memory().available)
-            if needed > limit:
+            left = self._left(psutil.virtual_memory().available, torch.device("cpu"))
+            if needed > left:
                 raise NotResident(
-                    f"it takes {needed / 1e6:.1f} MB and {limit / 1e6:.1f} MB may be used"
+                    f"it takes {needed / 1e6:.1f} MB and {left / 1e6:.1f} MB may be used"
                 )
         if device.type != "cuda":
             return torch.device("cpu")
         if not source.is_on(device):
             free = torch.cuda.mem_get_info(device)[0]
-            if source.bytes > self._limit(free):
+            if source.bytes > self._left(free, device):
                 return torch.device("cpu")
         return device
 
-    def _limit(self, free: int) -> int:
-        return int(free * _SHARE_OF_FREE) if self.max_bytes is None else self.max_bytes
+    def _left(self, free: int, device: torch.device) -> float:
+        """Bytes that further copies may take."""
+        if self.max_bytes is None:
+            return free * _SHARE_OF_FREE
+        return max(0, self.max_bytes - self._held(device))
+
+    def _held(self, device: torch.device) -> int:
+        """Bytes that copies take on a device."""
+        loaders = [loader for r in self._loaders if (loader := r()) is not None]
+        if device.type == "cpu":
+            joined = (
+                x.source for x in loaders if x.device == device and x.source.copies
+            )
+            return self._stores.bytes_held + sum(source.bytes for source in joined)
+        sources = {*self._stores.sources, *(loader.source for loader in loaders)}
+        return sum(source.bytes for source in sources if source.is_on(device))
 
     def _refuse(self, strategy: Any, reason: str) -> None:
         if reason not in self._refused:
@@ -104,4 +130,4 @@ class ResidentDataPlugin(SupervisedPlugin[Any]):
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the data: they are read again after loading."""
-        return {**self.__dict__, "_stores": LeafStores()}
+        return {**self.__dict__, "_stores": LeafStores(), "_loaders": []}

@@ -1,11 +1,14 @@
 """Admissions by name: what a memory keeps of the rows that it is offered."""
 
+from typing import Literal, get_args
+
 from avalanche_ext.storage.by_class import ClassBalanced, Ring
 from avalanche_ext.storage.policy import Admission
 from avalanche_ext.storage.reservoir import Reservoir
 from avalanche_ext.storage.score_admission import Balance, Score
 
-ADMISSIONS = (Reservoir.name, Ring.name, ClassBalanced.name, Score.name)
+AdmissionName = Literal["reservoir", "ring", "class_balanced", "score"]
+ADMISSIONS: tuple[str, ...] = get_args(AdmissionName)
 
 
 def make_admission(

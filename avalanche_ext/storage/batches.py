@@ -55,7 +55,7 @@ class IndexOrder:
     def __init__(self, loader: Any) -> None:
         if DistributedHelper.is_distributed:
             raise NotResident("training is distributed")
-        self._loader = loader
+        self.loader = loader
         if isinstance(loader, MultiDatasetDataLoader):
             self.datasets = loader.datasets
             arguments = loader.loader_kwargs
@@ -87,7 +87,7 @@ class IndexOrder:
             raise NotResident(f"its loader is a {type(loader).__name__}")
 
     def __len__(self) -> int:
-        return len(self._loader)
+        return len(self.loader)
 
     def regular(self, n: int) -> tuple[Tensor | None, int] | None:
         """The order of ``n`` rows (``None``: ascending) and the batch size.
@@ -107,7 +107,7 @@ class IndexOrder:
 
     def irregular(self) -> Iterator[Tensor]:
         """The positions of one batch after the other, as the loader's sampler says."""
-        loader = self._loader
+        loader = self.loader
         if isinstance(loader, MultiDatasetDataLoader):
             _draw_seed(loader.loader_kwargs.get("generator"))
             batches: Any = MultiDatasetSampler(
@@ -151,10 +151,11 @@ class ResidentLoader:
         self, source: RowSource, order: IndexOrder, device: torch.device
     ) -> None:
         self.order = order
+        self.source = source
         self.transform = source.transform
         self._ahead = source.repeatable
         self._leaf, self._index, self._own = source.columns(device)
-        self._device = device
+        self.device = device
         self._length = len(source)
 
     def __len__(self) -> int:
@@ -197,7 +198,7 @@ class ResidentLoader:
             length = stop - start
         else:
             rows = position if self._index is None else self._index[position]
-            rows, position = rows.to(self._device), position.to(self._device)
+            rows, position = rows.to(self.device), position.to(self.device)
             leaf = [take(c, rows) for c in self._leaf]
             own = [take(c, position) for c in self._own]
             length = len(rows)

@@ -3,25 +3,26 @@
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from avalanche.benchmarks.utils import AvalancheDataset
 from avalanche.training.storage_policy import ExemplarsBuffer
 from torch import Tensor
 
+from avalanche_ext.arguments import whole_number
 from avalanche_ext.gradients import Criterion as Loss
-from avalanche_ext.storage.admission import make_admission
+from avalanche_ext.storage.admission import AdmissionName, make_admission
 from avalanche_ext.storage.criteria import Criterion
 from avalanche_ext.storage.items import check_task_item, has_task_items, item_names
-from avalanche_ext.storage.memory import Memory, check_size
+from avalanche_ext.storage.memory import Memory
 from avalanche_ext.storage.resident import row_source
 from avalanche_ext.storage.rows import Rows
 from avalanche_ext.storage.sampling import Sampling, make_sampling
 from avalanche_ext.storage.score_admission import Balance
 from avalanche_ext.storage.scorer import Scorer
 from avalanche_ext.storage.scores import Counters, Scores
-from avalanche_ext.storage.seeds import derived_seed
+from avalanche_ext.storage.seeds import given_or_derived
 from avalanche_ext.storage.stored_dataset import stored_dataset
 from avalanche_ext.storage.stored_form import StoredForm
 from avalanche_ext.storage.table import ExemplarTable
@@ -58,7 +59,8 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
     :param device: where rows live; ``None`` is the host.
     :param directory: a folder for a memory-mapped table, when rows exceed RAM.
     :param seed: ``None`` derives one from torch's global generator.
-    :raises ValueError: for a size below 1, or a name that does not exist.
+    :raises ValueError: for a size below 1, a name or device that does not exist, or
+        anything of another kind.
     """
 
     def __init__(
@@ -67,9 +69,7 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
         *,
         criteria: Sequence[str | Criterion] = ("gradient", "uncertainty", "diversity"),
         weights: Mapping[str, float] | None = None,
-        admission: Literal[
-            "reservoir", "ring", "class_balanced", "score"
-        ] = "reservoir",
+        admission: AdmissionName = "reservoir",
         sampling: str | Sampling = "uniform",
         temperature: float | None = None,
         w_age: float = 0.0,
@@ -91,10 +91,11 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
                 "max_size=None needs the rows a class, per_class=…, of admission "
                 "'ring': give them, or a size"
             )
-        check_size(size)
-        _check_refresh(refresh_every)
-        seed = derived_seed() if seed is None else seed
-        table = ExemplarTable(size, device=device or "cpu", directory=directory)
+        size = whole_number("max_size", size, "rows", least=1)
+        seed = given_or_derived(seed)
+        table = ExemplarTable(
+            size, device="cpu" if device is None else device, directory=directory
+        )
         self.form = StoredForm()
         """Whether rows are kept from before their batch transform or from after."""
         scores = Scores(
@@ -112,7 +113,9 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
             seed=seed,
         )
         self.admission = admission
-        self.refresh_every = refresh_every
+        self.refresh_every = whole_number(
+            "refresh_every", refresh_every, "steps", least=0
+        )
         self.refresh_at_end = refresh_at_end
         self._per_class = per_class
         self._tensor_targets = True
@@ -236,11 +239,3 @@ def _read_from(
     read: Callable[[Tensor], dict[str, Rows]], start: int, position: Tensor
 ) -> dict[str, Rows]:
     return read(start + position)
-
-
-def _check_refresh(every: int) -> None:
-    if not isinstance(every, int) or every < 0:
-        raise ValueError(
-            f"refresh_every must be a whole number of steps from 0 on, got {every!r}: "
-            "1 scores the rows drawn at every step, 0 never"
-        )

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from avalanche_ext.arguments import whole_number
 from avalanche_ext.storage.policy import Admission, Groups, Slots
 
 
@@ -77,8 +78,8 @@ class Ring(ByClass):
 
     def __init__(self, per_class: int | None = None) -> None:
         super().__init__()
-        if per_class is not None and per_class < 1:
-            raise ValueError(f"per_class must be at least 1 row, got {per_class}")
+        if per_class is not None:
+            per_class = whole_number("per_class", per_class, "rows", least=1)
         self.per_class = per_class
         self._shares = (-1, 0)  # (rows a class, classes with one more) so far
 

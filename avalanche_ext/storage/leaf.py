@@ -108,6 +108,11 @@ class LeafStore:
         return int((~here).sum()) * self.row_bytes
 
     @property
+    def bytes_held(self) -> int:
+        """Bytes of the rows read so far; a ``TensorDataset`` holds its own."""
+        return 0 if self._present is None else int(self._present.sum()) * self.row_bytes
+
+    @property
     def row_bytes(self) -> int:
         """Bytes of one row."""
         columns = self.columns or self._collate([self.leaf[0]])

@@ -7,6 +7,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
 
+from avalanche_ext.arguments import whole_number
 from avalanche_ext.storage.classes import class_counts, class_of_each
 from avalanche_ext.storage.draws import Draws
 from avalanche_ext.storage.policy import Admission, Slots, slots_tensor
@@ -239,7 +240,7 @@ class Memory:
         :raises ValueError: for a size below 1, or below the number of classes for an
             admission by class.
         """
-        check_size(size)
+        size = whole_number("max_size", size, "rows", least=1)
         self._discard(self._policy.surplus([], size))
         if len(self) > size:
             self.evict(len(self) - size)
@@ -259,6 +260,11 @@ class Memory:
     def sampling(self) -> str:
         """What is replayed, by name."""
         return self._sampling.name
+
+    @property
+    def weighs(self) -> bool:
+        """Whether rows drawn have importance weights."""
+        return self._sampling.weighs
 
     def sample(
         self,
@@ -440,14 +446,3 @@ class Memory:
         self._admitting.set_state(state["admitting"])
         self._draws.load_state_dict(state)
         self._used = []
-
-
-def check_size(max_size: int) -> None:
-    """Refuse what is no number of rows.
-
-    :raises ValueError: naming what was given.
-    """
-    if not isinstance(max_size, int) or max_size < 1:
-        raise ValueError(
-            f"max_size must be a whole number of rows, at least 1, got {max_size!r}"
-        )

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Generator, Tensor
 
+from avalanche_ext.arguments import whole_number
 from avalanche_ext.storage.policy import Admission, Groups, Slots
-from avalanche_ext.storage.seeds import derived_seed
+from avalanche_ext.storage.seeds import given_or_derived
 
 T = TypeVar("T")
 
@@ -108,12 +109,14 @@ def fast_reservoir_sampling(
     >>> sorted(fast_reservoir_sampling("abc", 5, seed=0))
     ['a', 'b', 'c']
 
+    :param stream: what to draw from, once through.
+    :param k: number of elements.
     :param seed: ``None`` derives one from torch's global generator.
-    :raises ValueError: for ``k`` below 1.
+    :return: the elements, in no order that means anything.
+    :raises ValueError: for ``k`` below 1, or what is no seed.
     """
-    if k < 1:
-        raise ValueError(f"k must be at least 1 element, got {k}")
-    draw = random.Random(seed if seed is not None else derived_seed())
+    k = whole_number("k", k, "elements", least=1)
+    draw = random.Random(given_or_derived(seed))
     iterator = iter(stream)
     kept = list(itertools.islice(iterator, k))
     if len(kept) < k:

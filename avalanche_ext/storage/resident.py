@@ -93,6 +93,17 @@ class LeafStores:
         self._sources.move_to_end(key)
         return self._sources[key]
 
+    @property
+    def sources(self) -> list["RowSource"]:
+        """The row sources remembered."""
+        return list(self._sources.values())
+
+    @property
+    def bytes_held(self) -> int:
+        """Bytes of all rows that were read, on the host."""
+        stores = {id(store): store for _, store, _ in self._stores.values()}
+        return sum(store.bytes_held for store in stores.values())
+
 
 class RowSource:
     """The rows of one data set: where they are and what makes a batch of them.
@@ -154,10 +165,8 @@ class RowSource:
     @property
     def bytes_needed(self) -> int:
         """Bytes that :meth:`columns` has still to read or copy on the host."""
-        if self.copies:
-            return self.bytes
-        store, index = self._segments[0]
-        return store.missing_bytes(index)
+        missing = sum(store.missing_bytes(index) for store, index in self._segments)
+        return missing + self.bytes * self.copies
 
     @property
     def targets(self) -> Tensor:

@@ -1,5 +1,6 @@
 """A table of exemplars: rows of fixed capacity with any columns."""
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from avalanche_ext.arguments import whole_number
 from avalanche_ext.storage.rows import Rows, count, leaves
 from avalanche_ext.storage.slots import moves
 
@@ -32,8 +34,8 @@ class ExemplarTable:
     :param directory: a folder for memory-mapped columns, for tables larger than RAM
         (one file a column; always on the host). A pickled table holds its rows, and
         writes them to that folder again when it is loaded.
-    :raises ValueError: for a capacity that is not positive, or a directory together
-        with a device other than the CPU.
+    :raises ValueError: for a capacity that is not positive, a device that is not there,
+        a directory that is no path, or one together with a device other than the CPU.
     """
 
     def __init__(
@@ -43,10 +45,10 @@ class ExemplarTable:
         device: torch.device | str = "cpu",
         directory: str | Path | None = None,
     ) -> None:
-        if capacity < 1:
-            raise ValueError(f"capacity must be at least 1 row, got {capacity}")
-        self.capacity = capacity
-        self.device = torch.device(device)
+        self.capacity = whole_number("capacity", capacity, "rows", least=1)
+        self.device = _usable(device)
+        if directory is not None and not isinstance(directory, str | os.PathLike):
+            raise ValueError(f"directory must be a path or None, got {directory!r}")
         self.directory = None if directory is None else Path(directory)
         if self.directory is not None and self.device.type != "cpu":
             raise ValueError(
@@ -272,6 +274,17 @@ class ExemplarTable:
                 f"got {new}"
             )
         return self._length + len(new)
+
+
+def _usable(device: Any) -> torch.device:
+    try:
+        return torch.empty(0, device=device).device
+    except (AssertionError, NotImplementedError, RuntimeError, TypeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"device {device!r} cannot be used here ({reason}): name one such as 'cpu' "
+            "or 'cuda:0'"
+        ) from None
 
 
 def _copy(columns: Any, slots: Tensor, rows: Any) -> None:

@@ -13,6 +13,7 @@ Three answers, by inspection of each step:
 
 import functools
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -26,6 +27,7 @@ from torch.utils.data import default_collate
 from torchvision import transforms as v1
 from torchvision.transforms import v2
 
+from avalanche_ext.arguments import is_number
 from avalanche_ext.storage.rows import Rows, each
 
 BatchTransform = Callable[[Rows], Rows]
@@ -51,10 +53,18 @@ class ScaleToUnit:
     """``x / maximum`` as float32, of a sample or of a batch.
 
     :param maximum: the largest value of the integer data, 255 for 8-bit images.
+    :raises ValueError: for a maximum that is not above 0.
     """
 
     maximum: float = 255
     batched: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not is_number(self.maximum) or not 0 < self.maximum < math.inf:
+            raise ValueError(
+                "maximum must be a number above 0, the largest value of the data, got "
+                f"{self.maximum!r}"
+            )
 
     def __call__(self, x: Tensor) -> Tensor:
         return x.div(self.maximum)

@@ -245,7 +245,9 @@ def test_bad_input():
     buffer = MultiStrategyBuffer(8, seed=0)
     with pytest.raises(ValueError, match=r"batch_size_mem=10 must lie in 0 … 8"):
         RehearsalPlugin(buffer, 10)
-    with pytest.raises(ValueError, match="batch_size_mem=-1"):
+    with pytest.raises(
+        ValueError, match=r"batch_size_mem must be a whole number.*got -1"
+    ):
         RehearsalPlugin(buffer, -1)
     for weights in (3, (1, 2, 3), (-1, 2)):
         with pytest.raises(ValueError, match="loss_weights must be two numbers"):
@@ -258,13 +260,12 @@ def test_bad_input():
 
 def test_a_memory_serves_streams_of_one_form(class_stream):
     plugin = reservoir_replay(15, batch_size_mem=4, seed=0)
-    strategy([plugin]).train(class_stream().train_stream[0], eval_streams=[])
+    trained = strategy([plugin])
+    trained.train(class_stream().train_stream[0], eval_streams=[])
     with pytest.raises(
         ValueError, match=r"3 items and the memory's rows lack \['task'\]"
     ):
-        strategy([plugin]).train(
-            class_stream(tasks=True).train_stream[0], eval_streams=[]
-        )
+        trained.train(class_stream(tasks=True).train_stream[0], eval_streams=[])
 
 
 def test_a_template_without_the_callbacks_is_named(class_stream):

@@ -3,7 +3,12 @@
 import pytest
 import torch
 
-from avalanche_ext import class_balanced_replay, er_ring, reservoir_replay
+from avalanche_ext import (
+    MultiStrategyBuffer,
+    class_balanced_replay,
+    er_ring,
+    reservoir_replay,
+)
 
 
 def test_er_ring_sizes():
@@ -17,8 +22,10 @@ def test_er_ring_sizes():
     loaded.load_state_dict(buffer.state_dict())
     loaded.add(torch.zeros(5, 1), torch.full((5,), 7))
     assert loaded.class_counts() == {0: 3, 2: 3, 4: 3, 7: 3}
-    with pytest.raises(ValueError, match="max_size=None needs the rows a class"):
+    with pytest.raises(ValueError, match="er_ring needs n, the rows of the memory, or"):
         er_ring()
+    with pytest.raises(ValueError, match="max_size=None needs the rows a class"):
+        MultiStrategyBuffer(None)
 
 
 @pytest.mark.parametrize("preset", [reservoir_replay, er_ring, class_balanced_replay])

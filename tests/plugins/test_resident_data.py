@@ -22,6 +22,7 @@ from avalanche_ext import (
     reservoir_replay,
 )
 from avalanche_ext.storage.batches import ResidentLoader
+from avalanche_ext.storage.leaf import NotResident
 from avalanche_ext.storage.rows import leaves
 
 
@@ -270,3 +271,84 @@ def test_no_message_where_nothing_is_wrong(class_stream):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         run(class_stream(), True)
+
+
+class Images(Dataset):
+    """Rows of 64 + 8 bytes that are made when they are asked for."""
+
+    def __init__(self, seed, n=40):
+        self.seed, self.targets = seed, [i % 2 + 2 * seed for i in range(n)]
+
+    def __len__(self):
+        return len(self.targets)
+
+    def __getitem__(self, i):
+        x = torch.full((1, 4, 4), float(i + 100 * self.seed))
+        return x, self.targets[i]
+
+
+def small():
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 8))
+
+
+ROWS = 40 * 72  # bytes of an experience of Images
+
+
+@pytest.mark.parametrize("experiences_that_fit", [0, 1, 2, 3])
+@pytest.mark.parametrize("online", [False, True])
+def test_the_limit_is_of_all_copies_together(experiences_that_fit, online):
+    data = [as_classification_dataset(Images(seed)) for seed in range(3)]
+    stream = benchmark_from_datasets(train=data, test=data).train_stream
+    train_only = type("Stream", (), {"train_stream": stream, "test_stream": []})
+    limit = experiences_that_fit * ROWS + 12 * 72  # and a sub-experience
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        strategy, watch = run(
+            train_only, True, online=online, model=small, max_bytes=limit
+        )
+    (plugin,) = (p for p in strategy.plugins if isinstance(p, ResidentDataPlugin))
+    held = plugin._held(torch.device("cpu"))
+    assert held <= limit
+    if not online:
+        assert held == experiences_that_fit * ROWS
+    told = [w for w in told if "stay with Avalanche's loader" in str(w.message)]
+    assert bool(told) == (experiences_that_fit < 3)
+    assert (ResidentLoader in watch.loaders) == (experiences_that_fit > 0 or online)
+
+
+@pytest.mark.parametrize("fits", [False, True])
+def test_rows_that_are_read_and_joined_count_twice(fits):
+    """Those of several data sets are copied together, for as long as they are used."""
+    data = [as_classification_dataset(Images(seed)) for seed in range(2)]
+    both = data[0].concat(data[1])
+    stream = benchmark_from_datasets(train=[both, both], test=data).train_stream
+    train_only = type("Stream", (), {"train_stream": stream, "test_stream": []})
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        strategy, watch = run(
+            train_only, True, model=small, max_bytes=4 * ROWS - (not fits)
+        )
+    assert (watch.loaders == {ResidentLoader}) == fits
+    assert (not told) == fits
+    (plugin,) = (p for p in strategy.plugins if isinstance(p, ResidentDataPlugin))
+    assert plugin._held(torch.device("cpu")) == 2 * ROWS * fits
+
+
+def test_the_limit_is_of_all_copies_on_a_device(monkeypatch):
+    """Without one: what would be copied there is decided on the host."""
+    gpu = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10**9, 10**9))
+    plugin = ResidentDataPlugin(max_bytes=2.5 * ROWS)
+    first, second, third = (
+        plugin._stores.source(as_classification_dataset(Images(i)), remember=True)
+        for i in range(3)
+    )
+    for source in (first, second):
+        source.columns()
+        assert plugin._place(source, gpu) == gpu
+        source._copy = (gpu, [], [])
+    with pytest.raises(NotResident, match=r"and 0\.0 MB may be used"):
+        plugin._place(third, gpu)  # no room on the host
+    plugin._stores._stores.clear()
+    assert plugin._place(third, gpu) == torch.device("cpu")  # none on the device
+    assert plugin._place(first, gpu) == gpu

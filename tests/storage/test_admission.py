@@ -24,7 +24,7 @@ def test_each_name_is_its_policy():
 def test_what_is_refused():
     with pytest.raises(ValueError, match=r"'rings'.*'reservoir', 'ring'"):
         make_admission("rings")
-    with pytest.raises(ValueError, match="at least 1 row, got 0"):
+    with pytest.raises(ValueError, match="at least 1, got 0"):
         make_admission("ring", 0)
     for name in ("reservoir", "class_balanced"):
         with pytest.raises(ValueError, match=f"per_class=2.*'ring', got '{name}'"):

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
-from memories import inputs, numbers_of, through_disk
+from memories import ADMISSIONS, inputs, numbers_of, plain, through_disk
 
 from avalanche_ext.storage import MultiStrategyBuffer
 
@@ -167,3 +167,26 @@ TestReservoir = BufferMachine.TestCase
 TestRing = RingMachine.TestCase
 TestClassBalanced = ClassBalancedMachine.TestCase
 TestReservoir.settings = TestRing.settings = TestClassBalanced.settings = QUICK
+
+
+@pytest.mark.parametrize("admission", ADMISSIONS)
+def test_what_is_kept_does_not_depend_on_what_is_drawn(admission):
+    """Admission and draws have a generator each, and not the same numbers."""
+
+    def kept(draws, evict):
+        memory = MultiStrategyBuffer(12, admission=admission, seed=0)
+        for first in range(0, 5000, 100):
+            memory.add(*plain(100, first))
+            for _ in range(draws):
+                memory.draw(5)
+        if evict:
+            memory.evict(4)
+            memory.add(*plain(100, 5000))
+        return memory.table.column("x")
+
+    for evict in (False, True):
+        assert torch.equal(kept(0, evict), kept(3, evict))
+    memory = MultiStrategyBuffer(12, admission=admission, seed=0)
+    generators = memory._admitting, memory._draws.generator
+    one, other = (torch.rand(4, generator=generator) for generator in generators)
+    assert not torch.isclose(one, other).any()

@@ -1,0 +1,112 @@
+"""Scores of the rows of a training step, found out by the step itself."""
+
+from typing import Any
+
+import torch
+from avalanche.benchmarks import OnlineCLExperience
+from torch import Tensor
+
+from avalanche_ext.gradients import forward_rows
+from avalanche_ext.plugins.memory_loss import own_criterion
+from avalanche_ext.storage.buffer import MultiStrategyBuffer
+from avalanche_ext.storage.rows import part
+from avalanche_ext.storage.scores import Scored
+from avalanche_ext.storage.training_pass import TrainingPass
+
+
+class StepScores:
+    """Tells a memory the scores of current and replayed rows, step by step.
+
+    Rows are scored from the step's own forward and backward pass where that can be (see
+    :class:`~avalanche_ext.storage.training_pass.TrainingPass`), under the weights that
+    the model had in that pass. Nothing is watched in steps in which no score is needed.
+
+    :param buffer: the memory.
+    """
+
+    def __init__(self, buffer: MultiStrategyBuffer) -> None:
+        self.buffer = buffer
+        self._pass = TrainingPass(buffer.scorer.layer)
+        self._steps = 0
+        self._slots: Tensor | None = None  # of the rows drawn
+        self._watching = False
+        self._origin: Any = None  # number of the experience that is split online
+
+    def begin(
+        self, strategy: Any, slots: Tensor | None, rows: int, feeds: bool
+    ) -> None:
+        """Before the forward pass.
+
+        :param slots: of the memory's rows in the minibatch.
+        :param rows: of the minibatch.
+        :param feeds: whether the current rows will be offered.
+        """
+        scores, every = self.buffer.scorer.scores, self.buffer.refresh_every
+        due = bool(every) and self._steps % every == 0
+        self._steps += 1
+        self._slots = slots if due else None
+        self._watching = scores.active and (feeds or self._slots is not None)
+        if self._watching:
+            self._pass.begin(strategy.model, rows, scores.reads)
+
+    def forwarded(self, strategy: Any) -> None:
+        """After the forward pass."""
+        if self._watching:
+            self._pass.forwarded(strategy.mb_output)
+
+    def end(self) -> None:
+        """After the backward pass."""
+        if self._watching:
+            self._pass.end()
+
+    def take(self, batch: list[Any], tasks: bool, current: int, start: int) -> Any:
+        """Score the rows, and refresh those that were drawn.
+
+        :param batch: the minibatch that the model was given.
+        :param tasks: whether its last item is the task label.
+        :param current: number of current rows, the first ones.
+        :param start: where the memory's rows begin.
+        :return: what is known of the current rows; ``None`` where nothing is needed.
+        """
+        if not self._watching:
+            return None
+        self._watching = False
+        drawn = 0 if self._slots is None else len(self._slots)
+        stop = start + drawn if drawn else current
+        scorer = self.buffer.scorer
+        index = torch.full((stop,), -1)
+        if self._slots is not None:
+            index[start:stop] = self._slots
+        rows = {"x": part(batch[0], 0, stop), "y": batch[1][:stop], "index": index}
+        if tasks:
+            rows["task"] = batch[-1][:stop]
+        context = scorer.context(forward_rows)
+        self._pass.tell(context, rows, stop)
+        scored: Scored = scorer.scores.score(rows, context)
+        if self._slots is not None:
+            scorer.scores.note(self._slots, scored.take(slice(start, stop)))
+        return scored.take(slice(0, current))
+
+    # At the end of an experience
+
+    def experience_begins(self, strategy: Any) -> None:
+        """Refresh all scores where an experience of a split stream is over."""
+        experience = strategy.experience
+        if not isinstance(experience, OnlineCLExperience):
+            self._origin = None
+            return
+        if experience.access_task_boundaries:
+            origin = int(experience.origin_experience.current_experience)
+            if self._origin not in (None, origin):
+                self._refresh(strategy)
+            self._origin = origin
+
+    def experience_ends(self, strategy: Any) -> None:
+        """Refresh all scores, but not after each part of an experience."""
+        if not isinstance(strategy.experience, OnlineCLExperience):
+            self._refresh(strategy)
+
+    def _refresh(self, strategy: Any) -> None:
+        if self.buffer.refresh_at_end:
+            self.buffer.scorer.meet(strategy.model, own_criterion(strategy))
+            self.buffer.refresh()
