@@ -23,6 +23,7 @@ def make_admission(
     """
     if name not in ADMISSIONS:
         raise ValueError(f"unknown admission {name!r}: choose one of {ADMISSIONS}")
+    score = Score(balance)
     if name == "ring":
         return Ring(per_class)
     if per_class is not None:
@@ -31,5 +32,5 @@ def make_admission(
             "leave it out"
         )
     if name == "score":
-        return Score(balance)
+        return score
     return Reservoir() if name == "reservoir" else ClassBalanced()

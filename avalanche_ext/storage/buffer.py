@@ -118,6 +118,7 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
         )
         self.refresh_at_end = refresh_at_end
         self._per_class = per_class
+        self._balance = balance if admission == "score" else None
         self._tensor_targets = True
 
     def __repr__(self) -> str:
@@ -214,12 +215,13 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
             **self.form.state_dict(),
             "admission": self.admission,
             "per_class": self._per_class,
+            "balance": self._balance,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over a ``state_dict`` of a memory with the same admission.
 
-        :raises ValueError: for the state of another admission.
+        :raises ValueError: for the state of another admission, or of other criteria.
         """
         if state["admission"] != self.admission:
             raise ValueError(
@@ -230,6 +232,11 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
             raise ValueError(
                 f"the state is of a memory with per_class={state['per_class']}, this one "
                 f"has {self._per_class}: make it with the same"
+            )
+        if state.get("balance") != self._balance:
+            raise ValueError(
+                f"the state is of a memory with balance={state.get('balance')!r}, this "
+                f"one has {self._balance!r}: make it with the same"
             )
         super().load_state_dict(state)
         self.form.load_state_dict(state)

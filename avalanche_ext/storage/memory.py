@@ -19,7 +19,7 @@ from avalanche_ext.storage.table import ExemplarTable
 from avalanche_ext.storage.uniform import Draw, Uniform
 from avalanche_ext.storage.value import Value
 
-FACTS = ("arrival", "uses")
+FACTS = ("arrival", "uses", "drawn")
 """Columns that every memory adds to each row; a memory that scores adds more."""
 
 
@@ -185,6 +185,7 @@ class Memory:
             self._discard(self._policy.surplus(groups, self.max_size))
         values = None
         if self._policy.needs_values and len(self.table) + n > self.max_size:
+            self.scorer.settle()  # rows that arrive are compared with those stored
             if scored is None:
                 scored = self.scorer.score(read(torch.arange(n)))
             values = self._values(scored, n)
@@ -199,6 +200,7 @@ class Memory:
             rows = read(position)
             rows["arrival"] = first + 1 + position
             rows["uses"] = torch.zeros(len(position), dtype=torch.int32)
+            rows["drawn"] = torch.full((len(position),), self.draws, dtype=torch.int32)
             known = None if scored is None else scored.take(position)
             rows |= self._scores.columns(len(position), known)
             where = index_tensor(list(slots))
@@ -208,8 +210,6 @@ class Memory:
 
     def _values(self, incoming: Scored | None = None, n: int = 0) -> Tensor:
         """The value of each row stored, then of each of ``n`` that arrive."""
-        if not len(self.table):
-            return torch.zeros(n)
         self.scorer.settle()
         self._count_uses()
         return self._value.of(self._scores, incoming, n)
@@ -230,7 +230,9 @@ class Memory:
             raise ValueError(
                 f"cannot evict {n} of {len(self)} rows: n must leave at least one row"
             )
-        values = self._values() if self._policy.needs_values and n else None
+        if not n:
+            return
+        values = self._values() if self._policy.needs_values else None
         victims = self._policy.victims(n, len(self.table), self._admitting, values)
         self._discard(victims)
 
@@ -297,6 +299,7 @@ class Memory:
         self.scorer.meet(model)
         self._need(sampling)
         draw = self.draw(n, sampling)
+        self._count_uses()
         rows: dict[str, Any] = self.table.gather(draw.index)
         rows["index"] = draw.index
         rows["weight"] = draw.weight
@@ -329,7 +332,7 @@ class Memory:
         if sampling.reads == "scores":
             self._scores.use(sampling.name)
         elif sampling.reads == "features":
-            self._scores.use(features=True)
+            self._scores.use(comparing=sampling.name)
 
     def _read_by(self, sampling: Sampling) -> Tensor:
         if sampling.reads == "features":
@@ -372,8 +375,10 @@ class Memory:
 
         :param model: ``None``: the one met last.
         :param slots: of the rows; ``None``: all.
-        :raises ValueError: for NaN scores, or without a model.
+        :raises ValueError: for NaN scores, slots without a row, or without a model.
         """
+        if slots is not None:
+            self._check_slots(slots)
         self.scorer.meet(model)
         self.scorer.refresh(slots)
 
@@ -412,11 +417,26 @@ class Memory:
         return FACTS + self._scores.facts
 
     def _check_columns(self, columns: Mapping[str, Rows]) -> None:
-        reserved = {"x", "y", "task", *self._facts} & set(columns)
+        own = {"x", "y", "task", "index", "weight", "scored", *FACTS}
+        reserved = {name for name in columns if name in own or name[:6] == "score_"}
         if reserved:
             raise ValueError(
                 f"the columns {sorted(reserved)} are the memory's own: name yours "
                 "otherwise"
+            )
+
+    def _check_slots(self, slots: Tensor) -> None:
+        if not isinstance(slots, Tensor) or slots.dtype is not torch.int64:
+            kind = getattr(slots, "dtype", type(slots).__name__)
+            raise ValueError(
+                f"slots must be a tensor of whole numbers, torch.int64, got {kind}: "
+                "give mask.nonzero()[:, 0] of a mask"
+            )
+        outside = slots[(slots < 0) | (slots >= len(self))]
+        if len(outside):
+            raise ValueError(
+                f"slots must be those of the {len(self)} rows stored, from 0 on, got "
+                f"{outside.tolist()[:5]}"
             )
 
     # State
@@ -436,11 +456,17 @@ class Memory:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over a ``state_dict`` of a memory with the same policy."""
+        """Take over a ``state_dict`` of a memory with the same policy and criteria.
+
+        :raises ValueError: for the state of a memory with other criteria.
+        """
+        self._scores.check_state(state.get("scores"))
         self.max_size = state["max_size"]
         self._counters.seen = state["seen"]
         self._counters.draws = state.get("draws", 0)
         self.table.load_state_dict(state["table"])
+        if self.table.columns and "drawn" not in self.table.columns:  # an older state
+            self.table.recast({"drawn": torch.zeros_like(self.table.column("uses"))})
         self._policy.load_state_dict(state["policy"])
         self._scores.load_state_dict(state.get("scores"))
         self._admitting.set_state(state["admitting"])

@@ -104,29 +104,42 @@ def check_weights(weights: Mapping[str, float], criteria: Iterable[str]) -> None
         )
 
 
-def checked_scores(scores: Tensor, criterion: str) -> Tensor:
+def checked_scores(
+    scores: Tensor, criterion: str, slots: Tensor | None = None
+) -> Tensor:
     """``scores`` in float64, where they are.
 
+    :param slots: of the rows, by which errors name them, −1 for rows that have none;
+        ``None``: they are named by their place in ``scores``.
     :raises ValueError: for NaN, naming criterion and rows, or another shape.
     """
-    if scores.ndim != 1:
+    n = None if slots is None else len(slots)
+    kind = tuple(scores.shape) if isinstance(scores, Tensor) else repr(scores)
+    if not isinstance(kind, tuple) or len(kind) != 1 or n not in (None, *kind):
         raise ValueError(
-            f"criterion {criterion!r} must give one score a row, shape (n,), got "
-            f"{tuple(scores.shape)}"
+            f"criterion {criterion!r} must give one score a row, a tensor of shape "
+            f"({'n' if n is None else n},), got {kind}"
         )
     exact = scores.detach().to(torch.float64)
     missing = exact.isnan()
     if missing.any():
-        refuse_rows(criterion, missing, "NaN", "look for inputs or losses not finite")
+        remedy = "look for inputs or losses not finite"
+        refuse_rows(criterion, missing, "NaN", remedy, slots)
     return exact
 
 
-def refuse_rows(criterion: str, rows: Tensor, what: str, remedy: str) -> None:
+def refuse_rows(
+    criterion: str, rows: Tensor, what: str, remedy: str, slots: Tensor | None = None
+) -> None:
     """Raise for the rows marked in ``rows``.
 
+    :param slots: as those of :func:`checked_scores`.
     :raises ValueError: always.
     """
     index = rows.nonzero().flatten().tolist()
+    if slots is not None:
+        held = slots.tolist()
+        index = [held[i] if held[i] >= 0 else i for i in index]
     named = ", ".join(map(str, index[:_NAMED])) + (", …" if index[_NAMED:] else "")
     raise ValueError(
         f"criterion {criterion!r} scored {len(index)} of {len(rows)} rows {what} "

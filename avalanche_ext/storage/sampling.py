@@ -38,11 +38,12 @@ def make_sampling(
         none.
     :raises TypeError: for what is neither a name nor a sampling.
     """
+    allowed = tuple(dict.fromkeys((*SAMPLINGS, *criteria)))
     if isinstance(sampling, str):
-        sampling = _by_name(sampling, criteria)
+        sampling = _by_name(sampling, allowed)
     elif not isinstance(sampling, Sampling):
         raise TypeError(
-            f"{sampling!r} is no sampling: give one of {(*SAMPLINGS, *criteria)}, or a "
+            f"{sampling!r} is no sampling: give one of {allowed}, or a "
             "Softmax, Priority or Coreset"
         )
     if temperature is None:
@@ -55,15 +56,13 @@ def make_sampling(
     return replace(sampling, temperature=temperature)
 
 
-def _by_name(name: str, criteria: Sequence[str]) -> Sampling:
+def _by_name(name: str, allowed: Sequence[str]) -> Sampling:
     if name == "uniform":
         return Uniform()
     if name == "priority":
         return Priority()
     if name == "coreset":
         return Coreset()
-    if name == MIXED or name in criteria:
+    if name in allowed:
         return Softmax(name)
-    raise ValueError(
-        f"unknown sampling {name!r}: choose one of {(*SAMPLINGS, *criteria)}"
-    )
+    raise ValueError(f"unknown sampling {name!r}: choose one of {allowed}")

@@ -85,22 +85,31 @@ class Scorer:
         :raises ValueError: for NaN scores, or without a model where one is needed.
         """
         table = self.scores.table
-        if not self.scores.active or not len(table):
-            return
         if slots is None:
             slots = torch.arange(len(table))
-        parts = torch.split(slots, _ROWS)
-        if len(parts) > 1 and self.scores.nearest is not None:
-            for some in parts:  # all features, before rows are compared with any
-                features = self.context().features(table.gather(some))
-                self.scores.place(some, features)
-        for some in parts:
+        if not self.scores.active or not len(slots):
+            return
+        if self.scores.compares:
+            self._find_features(slots)
+        for some in torch.split(slots, _ROWS):
             self.scores.note(some, self.score({**table.gather(some), "index": some}))
+
+    def _find_features(self, slots: Tensor) -> None:
+        """Of all rows that are scored later than others, or stale and not scored now:
+        every row is compared with all of them."""
+        later = self.scores.stale
+        later[slots] = len(slots) > _ROWS
+        if not later.any():
+            return
+        for some in torch.split(later.nonzero()[:, 0], _ROWS):
+            rows = self.scores.table.gather(some)
+            self.scores.place(some, self.scores.features(rows, self.context()))
 
     def settle(self) -> None:
         """Score the rows whose scores are not known."""
         if self.scores.any_stale:
             self.refresh(self.scores.stale.nonzero()[:, 0])
+            self.scores.any_stale = False  # the last of them may have left
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the model and the loss of a strategy, which are met again."""

@@ -19,7 +19,7 @@ from avalanche_ext.storage.criteria.context import stored_slots
 from avalanche_ext.storage.nearest import NearestDistance
 from avalanche_ext.storage.normalise import checked_scores, weighted_mean
 from avalanche_ext.storage.rows import Rows
-from avalanche_ext.storage.sampling import MIXED
+from avalanche_ext.storage.sampling import MIXED, SAMPLINGS
 from avalanche_ext.storage.table import ExemplarTable
 
 STALE = -1
@@ -88,29 +88,46 @@ class Scores:
         self.mixed = WeightedCriterion(make_criteria(criteria), weights, name=MIXED)
         self.nearest: NearestDistance | None = None
         """Features of the rows, where a criterion or a sampling compares them."""
+        self._comparing = "features"  # who needs them first, for errors
         self.generator = Generator().manual_seed(seed)
-        self._known: dict[str, Criterion] = {c.name: c for c in _parts(self.mixed)}
+        self._known: dict[str, Criterion] = {MIXED: self.mixed}
+        for part in (p for c in self.mixed.criteria for p in _parts(c)):
+            if part.name in SAMPLINGS:
+                raise ValueError(
+                    f"a criterion is named {part.name!r}, as a sampling is: give it "
+                    "another name, name=…"
+                )
+            if self._known.setdefault(part.name, part) != part:
+                raise ValueError(
+                    f"several criteria are named {part.name!r}: give each a name of its "
+                    "own, name=…"
+                )
         self._kept: dict[str, Criterion] = {}  # as columns
-        self._live = False  # whether a criterion reads what is stored
         self.any_stale = False
         """Whether there are rows whose scores are not known."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Criteria that can be asked for."""
+        """Scores that can be asked for."""
         return (*dict.fromkeys((*self._known, *CRITERIA)),)
 
     @property
     def active(self) -> bool:
         """Whether rows are scored, or their features kept."""
-        return bool(self._kept) or self._live or self.nearest is not None
+        return bool(self._kept) or self.nearest is not None
+
+    @property
+    def compares(self) -> bool:
+        """Whether scores that are kept depend on the features of other rows."""
+        kept = self._kept.values()
+        return any(getattr(c, "compares_features", False) for c in kept)
 
     @property
     def facts(self) -> tuple[str, ...]:
         """Columns that the table has for scores."""
         if not self.active:
             return ()
-        return ("drawn", "scored", *map(column_of, self._kept))
+        return ("scored", *map(column_of, self._kept))
 
     @property
     def reads(self) -> frozenset[str]:
@@ -120,20 +137,19 @@ class Scores:
             wanted.update(getattr(criterion, "reads", ("outputs", "losses")))
         return frozenset(wanted)
 
-    def use(self, *names: str, features: bool = False) -> None:
+    def use(self, *names: str, comparing: str = "") -> None:
         """From now on these scores are needed; rows that are there become stale.
 
-        :param features: whether features are needed, by a sampling.
+        :param comparing: a sampling that needs features, by name.
         """
         before = self.facts, self.nearest is None
         for part in (p for name in names for p in _used(self._criterion(name))):
-            features = features or getattr(part, "compares_features", False)
-            if getattr(part, "live", False):
-                self._live = True
-            else:
+            if getattr(part, "compares_features", False):
+                comparing = part.name
+            if not getattr(part, "live", False):
                 self._kept.setdefault(part.name, part)
-        if features and self.nearest is None:
-            self.nearest = NearestDistance()
+        if comparing and self.nearest is None:
+            self.nearest, self._comparing = NearestDistance(), comparing
         if (self.facts, self.nearest is None) != before and self.table.columns:
             self.table.recast(self.columns(len(self.table), None))
 
@@ -146,18 +162,27 @@ class Scores:
             criterion needs what the context has not.
         """
         context.stored, context.generator = self.nearest, self.generator
+        slots = stored_slots(rows)
         features = None
         if self.nearest is not None:
-            features = context.features(rows)
-            slots = stored_slots(rows)
+            features = self.features(rows, context)
             kept = slots >= 0
             if kept.any():
                 self.place(slots[kept], features[kept.to(features.device)])
         scores = {
-            name: checked_scores(criterion.score(rows, context), name).float()
+            name: checked_scores(criterion.score(rows, context), name, slots).float()
             for name, criterion in self._kept.items()
         }
         return Scored(scores, features)
+
+    def features(self, rows: ScoredRows, context: ScoringContext) -> Tensor:
+        """The features of rows.
+
+        :raises ValueError: without a model, naming who compares them.
+        """
+        if context.known(rows, "features") is None:
+            context.need_model(self._comparing)
+        return context.features(rows)
 
     def columns(self, n: int, scored: Scored | None) -> dict[str, Rows]:
         """Columns of ``n`` rows that are written; ``None``: their scores are stale."""
@@ -165,7 +190,6 @@ class Scores:
             return {}
         self.any_stale |= scored is None
         columns: dict[str, Rows] = {
-            "drawn": torch.full((n,), self.counters.draws, dtype=torch.int32),
             "scored": torch.full((n,), STALE if scored is None else self.counters.seen),
         }
         for name in self._kept:
@@ -235,18 +259,18 @@ class Scores:
         """Scores of each stored row, then of ``n`` that arrive, by each criterion."""
         table, counters = self.table, self.counters
         new = torch.arange(n, device=table.device)
-        stored = torch.arange(len(table), device=table.device)
-        rows: dict[str, Tensor] = {"index": stored}
-        for name, fresh in (
-            ("arrival", counters.seen + 1 + new),
-            ("uses", torch.zeros_like(new)),
-            ("drawn", torch.full_like(new, counters.draws)),
-            ("index", torch.full_like(new, -1)),
-        ):
-            if name in table.columns:
-                rows[name] = table.column(name)
-            if n:
-                rows[name] = torch.cat((rows[name], fresh))
+        rows: dict[str, Tensor] = {
+            "arrival": counters.seen + 1 + new,
+            "uses": torch.zeros_like(new),
+            "drawn": torch.full_like(new, counters.draws),
+            "index": torch.full_like(new, -1),
+        }
+        if len(table):
+            stored = {"index": torch.arange(len(table), device=table.device)}
+            stored |= {
+                name: table.column(name) for name in ("arrival", "uses", "drawn")
+            }
+            rows = {name: torch.cat((stored[name], rows[name])) for name in rows}
         context = ScoringContext(
             stored=self.nearest,
             table=table,
@@ -255,8 +279,11 @@ class Scores:
         )
         if self.nearest is not None and incoming is not None:
             assert incoming.features is not None
-            arriving = incoming.features.to(self.nearest.features)
-            context.know(rows, features=torch.cat((self.nearest.features, arriving)))
+            features = incoming.features
+            if len(self.nearest):
+                held = self.nearest.features
+                features = torch.cat((held, features.to(held)))
+            context.know(rows, features=features)
         return [
             self._of(self._criterion(name), rows, context, incoming) for name in names
         ]
@@ -278,7 +305,9 @@ class Scores:
             return weighted_mean(parts, used)
         if criterion.name not in self._kept:
             return criterion.score(rows, context)
-        stored: Tensor = self.table.column(column_of(criterion.name))
+        stored: Tensor = torch.zeros(0)
+        if len(self.table):
+            stored = self.table.column(column_of(criterion.name))
         if incoming is None:
             return stored
         return torch.cat((stored, incoming.scores[criterion.name].to(stored)))
@@ -294,30 +323,32 @@ class Scores:
         """What is kept beside the table's columns."""
         return {
             "kept": list(self._kept),
-            "live": self._live,
             "nearest": None if self.nearest is None else self.nearest.state_dict(),
             "scoring": self.generator.get_state(),
         }
 
-    def load_state_dict(self, state: Mapping[str, Any] | None) -> None:
-        """Take over a ``state_dict``; the table's rows are loaded already.
-
-        Rows of a state without the scores needed here (``None``: without any) are stale.
+    def check_state(self, state: Mapping[str, Any] | None) -> None:
+        """Whether a ``state_dict`` can be loaded.
 
         :raises ValueError: for the state of a memory with other criteria.
         """
-        held = [] if state is None else state["kept"]
-        unknown = sorted(set(held) - set(self.names))
+        unknown = sorted(set(() if state is None else state["kept"]) - set(self.names))
         if unknown:
             raise ValueError(
                 f"the state has scores of {unknown}, criteria that this memory has not: "
                 "make it with the same criteria"
             )
+
+    def load_state_dict(self, state: Mapping[str, Any] | None) -> None:
+        """Take over a ``state_dict``; the table's rows are loaded already.
+
+        Rows of a state without the scores needed here (``None``: without any) are stale.
+        """
+        held = [] if state is None else state["kept"]
         needed, features = set(self._kept), self.nearest is not None
         self._kept |= {name: self._criterion(name) for name in held}
         nearest = None if state is None else state["nearest"]
         if state is not None:
-            self._live |= state["live"]
             self.generator.set_state(state["scoring"])
         if features or nearest is not None:
             self.nearest = NearestDistance()

@@ -18,11 +18,11 @@ class Reader(nn.Module):
         self.first, self.last = nn.Linear(6, 5), nn.Linear(5, classes)
         for parameter in self.parameters():
             parameter.data.copy_(torch.randn(parameter.shape, generator=draw))
+        self.register_buffer("places", torch.randn(1024, 6, generator=draw))
 
     def forward(self, x):
-        number = x["more"]["feature"][:, :1].to(self.first.weight) * 2
-        rates = torch.tensor([0.7, 1.1, 1.9, 2.3, 3.1, 4.7]).to(number)
-        return self.last(torch.tanh(self.first(torch.sin(number * rates))))
+        number = (2 * x["more"]["feature"][:, 0]).long()
+        return self.last(torch.tanh(self.first(self.places[number])))
 
     def features(self, x):
         """The input of the last layer."""
@@ -39,6 +39,7 @@ def alone(model, x, y):
     output = model(x)
     loss = cross_entropy(output, y)
     gradients = torch.autograd.grad(loss, list(model.parameters()))
+    output, loss = output.detach(), loss.detach()
     squares = sum(float(gradient.square().sum()) for gradient in gradients)
     chances = output.softmax(1)[0].tolist()
     return {
@@ -64,7 +65,7 @@ def energy(feature, others, beta=10.0):
 
 def cosine(one, other):
     product = sum(a * b for a, b in zip(one, other, strict=True))
-    return product / math.hypot(*one) / math.hypot(*other)
+    return product / (math.hypot(*one) * math.hypot(*other))  # alike either way round
 
 
 def ages(arrivals, seen, tau=1000.0):

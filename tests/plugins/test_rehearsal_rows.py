@@ -23,6 +23,7 @@ from avalanche_ext import (
     er_ring,
     reservoir_replay,
 )
+from avalanche_ext.storage.memory import FACTS
 
 
 class Dictionary(dict):
@@ -206,7 +207,7 @@ def test_further_items_are_kept_and_replayed(class_stream, make, feed, tasks, no
             expected = rows[float(extra[i])]
             assert torch.equal(own[0], expected[0])
             assert own[1:] == expected[1:]
-    columns = {"x", "y", "item2", "arrival", "uses"} | ({"task"} if tasks else set())
+    columns = {"x", "y", "item2", *FACTS} | ({"task"} if tasks else set())
     assert set(plugin.buffer.table.columns) == columns
     for x, y, extra, *task in plugin.buffer.buffer:
         expected = rows[float(extra)]

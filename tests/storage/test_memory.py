@@ -13,6 +13,7 @@ from memories import (
 )
 
 from avalanche_ext.storage import MultiStrategyBuffer
+from avalanche_ext.storage.memory import FACTS
 
 
 @pytest.mark.parametrize("admission", ADMISSIONS)
@@ -64,7 +65,9 @@ def test_further_columns_travel_with_their_rows():
         assert torch.equal(rows["deep"]["half"], rows["x"].half() / 2)
 
 
-@pytest.mark.parametrize("name", ["x", "y", "task", "arrival", "uses"])
+@pytest.mark.parametrize(
+    "name", ["x", "y", "task", "index", "weight", "scored", "score_loss", *FACTS]
+)
 def test_further_columns_cannot_take_the_memory_s_own_names(name):
     buffer = MultiStrategyBuffer(6, seed=0)
     with pytest.raises(ValueError, match=name):
