@@ -6,33 +6,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from slow_criteria import k_center_loop as obvious
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from avalanche_ext.storage import coreset
 from avalanche_ext.storage.coreset import Coreset, k_center
-
-
-def obvious(features, k, start=None, centers=None):
-    """One distance at a time, in float64."""
-    rows = features.double()
-    k = min(k, len(rows))
-    if start is None and centers is None:
-        start = int((rows - rows.mean(0)).square().sum(1).argmin())
-    nearest = [float("inf")] * len(rows)
-    chosen = []
-
-    def cover(center):
-        for i, row in enumerate(rows):
-            nearest[i] = min(nearest[i], float((row - center).square().sum()))
-
-    for center in () if centers is None else centers.double():
-        cover(center)
-    while len(chosen) < k:
-        left = [i for i in range(len(rows)) if i not in chosen]
-        first = start is not None and not chosen
-        chosen.append(start if first else max(left, key=nearest.__getitem__))
-        cover(rows[chosen[-1]])
-    return chosen
 
 
 def gaussian(n, d, seed=0):
