@@ -72,8 +72,9 @@ class Report:
 class Run:
     """Train a method on a benchmark, evaluate it, write results and a page.
 
-    Results go to OUT/BENCHMARK-METHOD-SCENARIO/seed-S/. The same command again runs
-    the seeds that are missing and no others.
+    Results go to OUT/BENCHMARK-METHOD-SCENARIO/seed-S/; the name of the folder goes on
+    with -NAME=VALUE for each option that is not at its default. The same command again
+    runs the seeds that are missing and no others.
     """
 
     benchmark: Annotated[Positional[str], arg(metavar="BENCHMARK")]

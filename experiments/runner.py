@@ -13,6 +13,7 @@ from experiments.errors import UserError
 from experiments.job import Job
 from experiments.methods import method_options
 from experiments.models import check_inputs
+from experiments.naming import resolved, run_directory
 from experiments.options import Run
 from experiments.rows import check_portions, hold_out
 from experiments.sources import experience_groups, read_arrays
@@ -26,8 +27,9 @@ def run(options: Run, command: str) -> None:
     :raises UserError: before anything is written where the request cannot be met, and
         between seeds where training fails; seeds that ended are kept.
     """
-    directory = run_directory(options)
-    job = dataclasses.replace(prepare(options), directory=directory)
+    job = prepare(options)
+    directory = run_directory(job, _device("auto"))
+    job = dataclasses.replace(job, directory=directory)
     config = configuration(job, command)
     check_writable(directory)
     results = {} if options.overwrite else store.finished(directory, config)
@@ -110,13 +112,6 @@ def write_page(runs: Sequence[Path], output: Path) -> Path:
         raise UserError(" ".join(str(error).split())) from error
 
 
-def run_directory(options: Run) -> Path:
-    """Where the seeds of a run are."""
-    online = "-online" if options.stream_size is not None else ""
-    name = f"{options.benchmark}-{options.method}-{options.scenario}{online}"
-    return options.out / name
-
-
 def _check_data(options: Run, arrays: Arrays, groups: list[list[int]]) -> None:
     """Refuse what these data cannot give, before seconds of imports."""
     if options.scenario != "class" and len(groups[0]) < 2:
@@ -160,28 +155,6 @@ def _device(name: str) -> str:
             "--device cuda: torch finds no CUDA device here; use --device cpu or auto"
         )
     return "cuda" if there and name != "cpu" else "cpu"
-
-
-def resolved(options: Run, device: str) -> dict[str, Any]:
-    """Every option as it is used, ready for JSON; ``set`` is in ``method_options``."""
-    used = dataclasses.asdict(options)
-    del used["set"]
-    used.update(
-        experiences=options.parts,
-        epochs=None if options.iterations else options.passes,
-        hidden=options.widths,
-        init=options.weights,
-        device=device,
-        resident=options.in_memory,
-    )
-    return {
-        name: (
-            str(value)
-            if isinstance(value, Path)
-            else list(value) if isinstance(value, tuple) else value
-        )
-        for name, value in used.items()
-    }
 
 
 def _title(job: Job) -> str:
