@@ -23,6 +23,7 @@ def resolved(options: Run, device: str) -> dict[str, Any]:
     used = dataclasses.asdict(options)
     del used["set"]
     used.update(
+        scenario=options.form,
         experiences=options.parts,
         epochs=None if options.iterations else options.passes,
         hidden=options.widths,
@@ -69,7 +70,7 @@ def run_directory(job: Job, usual_device: str) -> Path:
     one has another. A name that would be too long is cut and ends in a digest of it.
     """
     options = job.options
-    name = f"{options.benchmark}-{options.method}-{options.scenario}"
+    name = f"{options.benchmark}-{options.method}-{options.form}"
     for option, value in changed(job, usual_device).items():
         name += f"-{option}={word(value)}"
     if len(name) > LONGEST:

@@ -114,11 +114,11 @@ def write_page(runs: Sequence[Path], output: Path) -> Path:
 
 def _check_data(options: Run, arrays: Arrays, groups: list[list[int]]) -> None:
     """Refuse what these data cannot give, before seconds of imports."""
-    if options.scenario != "class" and len(groups[0]) < 2:
+    if options.form != "class" and len(groups[0]) < 2:
         total = len(arrays.classes)
         ways = [str(n) for n in range(1, total) if total % n == 0]
         raise UserError(
-            f"--scenario {options.scenario} with --experiences {len(groups)} leaves one "
+            f"--scenario {options.form} with --experiences {len(groups)} leaves one "
             "class an experience, so one output, which is always right: use "
             f"--experiences {', '.join(ways)}, or --scenario class"
         )
@@ -166,7 +166,7 @@ def _title(job: Job) -> str:
     own = "".join(f", {name} {value}" for name, value in job.method_options.items())
     experiences = len(job.groups)
     return (
-        f"{options.benchmark}, {options.scenario}-incremental, {experiences} "
+        f"{options.benchmark}, {options.form}-incremental, {experiences} "
         f"experience{'s' * (experiences > 1)}, {stream}{length}: "
         f"{options.method}{own}"
     )

@@ -26,7 +26,10 @@ def test_defaults_are_written_as_they_are_used():
     permuted = used(benchmark="permuted-mnist", model="cnn", iterations=7)
     assert (permuted["experiences"], permuted["epochs"]) == (20, None)
     assert (permuted["hidden"], permuted["init"]) == ([100], "default")
-    assert used(benchmark="split-digits")["epochs"] == 20
+    assert permuted["scenario"] == "domain"
+    assert used(benchmark="permuted-mnist", scenario="class")["scenario"] == "class"
+    digits = used(benchmark="split-digits")
+    assert (digits["epochs"], digits["scenario"]) == (20, "class")
     assert used(benchmark="own", model="resnet18")["hidden"] == []
 
 
@@ -61,6 +64,12 @@ def test_a_run_by_default_has_a_plain_name(options):
 def test_what_is_not_at_its_default_is_in_the_name(options, more):
     scenario = options.get("scenario", "class")
     assert name(**options) == f"runs/split-digits-naive-{scenario}{more}"
+
+
+def test_the_scenario_of_a_benchmark_is_in_the_name_however_it_came_about():
+    domain = "runs/rotated-mnist-naive-domain"
+    assert name("rotated-mnist") == name("rotated-mnist", scenario="domain") == domain
+    assert name("rotated-mnist", scenario="class") == "runs/rotated-mnist-naive-class"
 
 
 def test_the_methods_own_options_are_in_the_name():
