@@ -11,6 +11,7 @@ from experiments import store
 from experiments.data import Arrays
 from experiments.errors import UserError
 from experiments.job import Job
+from experiments.loggers import without_logs
 from experiments.methods import method_options
 from experiments.models import check_inputs
 from experiments.naming import resolved, run_directory
@@ -39,7 +40,13 @@ def run(options: Run, command: str) -> None:
     for seed in options.seed_list:
         if seed in results:
             place = store.seed_directory(directory, seed)
-            print(f"seed {seed}: already in {place}", file=sys.stderr)
+            missing = ", ".join(without_logs(options.loggers, place))
+            print(
+                f"seed {seed}: already in {place}"
+                + f", and not trained again for logs of {missing}: --overwrite does"
+                * bool(missing),
+                file=sys.stderr,
+            )
             continue
         from experiments.training import train_seed
 
