@@ -146,7 +146,7 @@ def test_logs_of_an_earlier_run_go_with_its_result(tmp_path):
     assert logged([]) == []
 
 
-LINE = "run split-digits naive --epochs 1 --progress off".split()
+LINE = ["run", "split-digits", "naive", "--epochs", "1", "--progress", "off"]
 RUN = "split-digits-naive-class-epochs=1"
 
 
