@@ -28,6 +28,8 @@ from experiments.upstream_limits import quiet
 
 ALLOCATION = ("allocate memory", "out of memory", "Storage size calculation overflow")
 """What torch says, as a plain RuntimeError, where memory is not to be had."""
+OVERFLOW = "without overflow"
+"""The same where a Python number is too large for a tensor's."""
 
 
 class Trainer(Naive):
@@ -64,6 +66,20 @@ def _sizes_that_fit() -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def _steps_that_fit(rate: float) -> Iterator[None]:
+    """Tell of a step that single precision cannot hold as what the user can change."""
+    try:
+        yield
+    except RuntimeError as error:
+        if OVERFLOW not in str(error):
+            raise
+        raise UserError(
+            f"a step is too long to be held in single precision, with learning rate "
+            f"{rate:g}: try --lr {rate_to_try(rate):g}, and smaller numbers by --set"
+        ) from error
+
+
 @_sizes_that_fit()
 def train_seed(job: Job, seed: int) -> dict[str, Any]:
     """Train on one experience after the other, evaluate all of them after each.
@@ -83,9 +99,6 @@ def train_seed(job: Job, seed: int) -> dict[str, Any]:
         benchmark = recipe.prepare(options, benchmark)
     _check_memory(options, recipe, benchmark)
     _check_loss_weights(job, benchmark)
-    progress = ProgressPlugin(
-        iterations.expected(options, benchmark), f"seed {seed}", options.progress
-    )
     with _loggers(job, seed) as loggers, _threads(options.threads):
         RNGManager.set_random_seeds(seed)  # torch, CUDA, numpy and random
         task = benchmark.task._replace(seen=options.head == "seen")
@@ -95,6 +108,12 @@ def train_seed(job: Job, seed: int) -> dict[str, Any]:
         if limit is not None:
             more.append(iterations.IterationLimit(limit))
         measures = Measures(benchmark, recipe.memory, loggers)
+        progress = ProgressPlugin(
+            iterations.expected(options, benchmark),
+            f"seed {seed}",
+            options.progress,
+            measures.record,
+        )
         strategy = (recipe.strategy or Trainer)(
             model=model,
             optimizer=_optimizer(options, model),
@@ -107,7 +126,7 @@ def train_seed(job: Job, seed: int) -> dict[str, Any]:
             evaluator=measures.evaluator,
         )
         try:
-            with _imports_out_of_collections(), quiet():
+            with _imports_out_of_collections(), quiet(), _steps_that_fit(options.lr):
                 spent = train_stream(strategy, benchmark, options, progress)
         finally:
             progress.close()
