@@ -15,6 +15,7 @@ from avalanche_ext.plugins import ResidentDataPlugin
 from experiments import benchmarks, iterations, peak_memory, store
 from experiments.benchmarks import Benchmark
 from experiments.errors import UserError
+from experiments.from_memory import accuracy_from_memory
 from experiments.job import Job
 from experiments.loggers import open_loggers
 from experiments.measures import Measures
@@ -81,12 +82,14 @@ def _steps_that_fit(rate: float) -> Iterator[None]:
 
 
 @_sizes_that_fit()
-def train_seed(job: Job, seed: int) -> dict[str, Any]:
+def train_seed(job: Job, seed: int, memory_epochs: int = 0) -> dict[str, Any]:
     """Train on one experience after the other, evaluate all of them after each.
 
     On a CPU the same job and seed give the same result, bit for bit apart from
     timings and memory, whatever was computed before in this process.
 
+    :param memory_epochs: afterwards, a new model is trained for so many epochs on the
+        memory alone; the result then has its ``memory_accuracy``.
     :return: the contents of ``result.json``.
     :raises UserError: where the method's memory cannot serve the benchmark, the loss
         is no number, or this machine's memory does not suffice.
@@ -128,6 +131,12 @@ def train_seed(job: Job, seed: int) -> dict[str, Any]:
         try:
             with _imports_out_of_collections(), quiet(), _steps_that_fit(options.lr):
                 spent = train_stream(strategy, benchmark, options, progress)
+            worth = {}
+            if memory_epochs:
+                alone = MODELS[options.model](task, options.widths, options.weights)
+                worth["memory_accuracy"] = accuracy_from_memory(
+                    alone.to(job.device), recipe.memory, benchmark, memory_epochs, seed
+                )
         finally:
             progress.close()
     return {
@@ -137,6 +146,7 @@ def train_seed(job: Job, seed: int) -> dict[str, Any]:
         "scenario": options.form,
         "seed": seed,
         **measures.result(),
+        **worth,
         "classes": benchmark.classes,
         **spent,
         "peak_memory_mb": peak(),
