@@ -28,7 +28,7 @@ class Measures:
     def __init__(
         self, benchmark: Benchmark, memory: Any = None, loggers: Sequence[Any] = ()
     ) -> None:
-        self._record = record = EvaluationRecord(stream="test")
+        self.record = record = EvaluationRecord(stream="test")
         self._memory = None
         if memory is not None:
             (self._memory,) = memory_metrics(_Named(memory, benchmark))
@@ -44,7 +44,7 @@ class Measures:
 
     def result(self) -> dict[str, Any]:
         """The measured fields of ``result.json``."""
-        record = self._record
+        record = self.record
         known = record.task_masked_matrix
         return {
             "average_accuracy": record.average_accuracy,

@@ -10,7 +10,6 @@ from torch import Generator, Tensor
 from avalanche_ext.storage.criteria import (
     CRITERIA,
     Criterion,
-    ScoredRows,
     ScoringContext,
     WeightedCriterion,
     make_criteria,
@@ -26,18 +25,21 @@ STALE = -1
 """What column ``"scored"`` holds of a row whose scores are not known."""
 
 
+_NOTHING = ScoringContext()
+
+
 class Scored(NamedTuple):
     """What is known of some rows."""
 
-    scores: dict[str, Tensor]
-    """Raw scores by criterion, shape ``(n,)``."""
+    columns: dict[str, Tensor]
+    """Raw scores, and what criteria remember, by column, shape ``(n,)``."""
     features: Tensor | None
     """Shape ``(n, d)``, where they are kept."""
 
     def take(self, rows: Tensor | slice) -> "Scored":
         """What is known of some of the rows."""
         features = None if self.features is None else self.features[rows]
-        return Scored({name: s[rows] for name, s in self.scores.items()}, features)
+        return Scored({name: c[rows] for name, c in self.columns.items()}, features)
 
 
 @dataclass
@@ -125,9 +127,13 @@ class Scores:
     @property
     def facts(self) -> tuple[str, ...]:
         """Columns that the table has for scores."""
-        if not self.active:
-            return ()
-        return ("scored", *map(column_of, self._kept))
+        return ("scored", *self._columns) if self.active else ()
+
+    @property
+    def _columns(self) -> list[str]:
+        """Columns of what is known of rows."""
+        remembered = [getattr(c, "remembers", None) for c in self._kept.values()]
+        return [*map(column_of, self._kept), *filter(None, remembered)]
 
     @property
     def reads(self) -> frozenset[str]:
@@ -151,11 +157,11 @@ class Scores:
         if comparing and self.nearest is None:
             self.nearest, self._comparing = NearestDistance(), comparing
         if (self.facts, self.nearest is None) != before and self.table.columns:
-            self.table.recast(self.columns(len(self.table), None))
+            self._forget_scores()
 
     # Scores of rows that are not stored, or stored anew
 
-    def score(self, rows: ScoredRows, context: ScoringContext) -> Scored:
+    def score(self, rows: dict[str, Rows], context: ScoringContext) -> Scored:
         """Score rows, and find their features, which are kept of rows with an index.
 
         :raises ValueError: for NaN scores, naming criterion and rows, or where a
@@ -169,13 +175,26 @@ class Scores:
             kept = slots >= 0
             if kept.any():
                 self.place(slots[kept], features[kept.to(features.device)])
-        scores = {
-            name: checked_scores(criterion.score(rows, context), name, slots).float()
-            for name, criterion in self._kept.items()
-        }
-        return Scored(scores, features)
+        columns = {}
+        for name, criterion in self._kept.items():
+            remembered = getattr(criterion, "remembers", None)
+            if remembered is not None and remembered not in rows:
+                rows[remembered] = self._remembered(remembered, slots)
+            scores = criterion.score(rows, context)
+            columns[column_of(name)] = checked_scores(scores, name, slots).float()
+            if remembered is not None:
+                columns[remembered] = criterion.remember(rows, context).float()  # type: ignore[attr-defined]
+        return Scored(columns, features)
 
-    def features(self, rows: ScoredRows, context: ScoringContext) -> Tensor:
+    def _remembered(self, column: str, slots: Tensor) -> Tensor:
+        """What a criterion remembers of the rows at these slots, NaN at −1."""
+        values = torch.full((len(slots),), torch.nan, device=self.table.device)
+        kept = slots >= 0
+        if column in self.table.columns and kept.any():
+            values[kept] = self.table.column(column)[slots[kept]]
+        return values
+
+    def features(self, rows: Mapping[str, Rows], context: ScoringContext) -> Tensor:
         """The features of rows.
 
         :raises ValueError: without a model, naming who compares them.
@@ -192,10 +211,17 @@ class Scores:
         columns: dict[str, Rows] = {
             "scored": torch.full((n,), STALE if scored is None else self.counters.seen),
         }
-        for name in self._kept:
-            known = torch.zeros(n) if scored is None else scored.scores[name]
-            columns[column_of(name)] = known
+        for name in self._columns:
+            columns[name] = (
+                torch.full((n,), torch.nan) if scored is None else scored.columns[name]
+            )
         return columns
+
+    def _forget_scores(self) -> None:
+        """All rows are stale; what criteria remember of them stays."""
+        there = set(self.table.columns) - {"scored"}
+        columns = self.columns(len(self.table), None)
+        self.table.recast({n: c for n, c in columns.items() if n not in there})
 
     def written(self, slots: Tensor, scored: Scored | None) -> None:
         """Rows were written at ``slots``; ``None``: their features are not known yet."""
@@ -228,9 +254,7 @@ class Scores:
 
     def note(self, slots: Tensor, scored: Scored) -> None:
         """Take over new scores of the rows at ``slots``."""
-        values: dict[str, Tensor] = {
-            column_of(name): scored.scores[name] for name in self._kept
-        }
+        values = {name: scored.columns[name] for name in self._columns}
         values["scored"] = torch.full((len(slots),), self.counters.seen)
         self.table.set(slots, values)
         if self.any_stale:
@@ -257,6 +281,10 @@ class Scores:
         self, names: Sequence[str], incoming: Scored | None = None, n: int = 0
     ) -> list[Tensor]:
         """Scores of each stored row, then of ``n`` that arrive, by each criterion."""
+        found = [self._criterion(name) for name in names]
+        live = (getattr(p, "live", False) for c in found for p in _used(c))
+        if self.nearest is None and not any(live):
+            return [self._of(criterion, {}, _NOTHING, incoming) for criterion in found]
         table, counters = self.table, self.counters
         new = torch.arange(n, device=table.device)
         rows: dict[str, Tensor] = {
@@ -284,9 +312,7 @@ class Scores:
                 held = self.nearest.features
                 features = torch.cat((held, features.to(held)))
             context.know(rows, features=features)
-        return [
-            self._of(self._criterion(name), rows, context, incoming) for name in names
-        ]
+        return [self._of(criterion, rows, context, incoming) for criterion in found]
 
     def _of(
         self,
@@ -310,7 +336,8 @@ class Scores:
             stored = self.table.column(column_of(criterion.name))
         if incoming is None:
             return stored
-        return torch.cat((stored, incoming.scores[criterion.name].to(stored)))
+        arriving = incoming.columns[column_of(criterion.name)]
+        return torch.cat((stored, arriving.to(stored)))
 
     def _criterion(self, name: str) -> Criterion:
         if name not in self._known:
@@ -354,7 +381,7 @@ class Scores:
             self.nearest = NearestDistance()
         if needed - set(held) or (features and nearest is None) or state is None:
             if self.active and self.table.columns:
-                self.table.recast(self.columns(len(self.table), None))
+                self._forget_scores()
             return
         if nearest is not None and self.nearest is not None:
             self.nearest.load_state_dict(nearest)

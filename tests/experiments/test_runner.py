@@ -13,7 +13,7 @@ from experiments.errors import UserError
 from experiments.options import Run
 from experiments.summary import COLUMNS
 
-NAME = "own-naive-class"
+NAME = "own-naive-class-experiences=2"
 
 
 @pytest.fixture
@@ -119,7 +119,10 @@ def test_a_seed_that_fails_leaves_nothing_and_earlier_ones_stay(place, fake, cap
     _, fail = fake
     fail.update({"at": 1, "with": UserError("no")})
     assert main(line()) == 2
-    assert capsys.readouterr().err == "error: no\n"
+    assert capsys.readouterr().err.splitlines() == [
+        "seed 0: accuracy 50.00 %, 1.0 s",
+        "error: no",
+    ]
     assert [p.name for p in (place / "runs" / NAME).iterdir()] == ["seed-0"]
 
 
@@ -131,16 +134,39 @@ def test_nothing_is_written_where_the_loss_is_no_number(place, capsys):
     assert not (place / "runs").exists()
 
 
-def test_other_options_are_refused_and_replaced_on_request(place, fake, capsys):
+def test_other_options_have_a_folder_of_their_own(place, fake):
+    """The README's second command after its first."""
+    trained, _ = fake
+    command = "run own reservoir-replay --experiences 2 --seeds 2 --set"
+    for size in (200, 30, 200):
+        assert main([*command.split(), f"mem_size={size}", "batch_size_mem=5"]) == 0
+    assert trained == [0, 1, 0, 1]
+    shared = "own-reservoir-replay-class-experiences=2"
+    assert sorted(path.name for path in (place / "runs").iterdir()) == [
+        f"{shared}-batch_size_mem=5",
+        f"{shared}-mem_size=30-batch_size_mem=5",
+    ]
+    for folder, size in zip(sorted((place / "runs").iterdir()), (200, 30), strict=True):
+        for seed in (0, 1):
+            config = json.loads((folder / f"seed-{seed}" / "config.json").read_text())
+            assert config["method_options"]["mem_size"] == size
+
+
+def test_results_of_other_options_are_refused_and_replaced_on_request(
+    place, fake, capsys
+):
+    """As those of an earlier version with other defaults would be."""
     trained, _ = fake
     assert main(line("--seeds", "2")) == 0
+    for path in (place / "runs" / NAME).glob("seed-*/config.json"):
+        path.write_text(path.read_text().replace('"lr": 0.1', '"lr": 0.5'))
     capsys.readouterr()
-    assert main(line("--lr", "0.5")) == 2
+    assert main(line("--seeds", "2")) == 2
     told = capsys.readouterr().err
-    for part in ("seed-0 was run with --lr 0.1 (now 0.5)", "--out", "--overwrite"):
+    for part in ("seed-0 was run with --lr 0.5 (now 0.1)", "--out", "--overwrite"):
         assert part in told
     assert trained == [0, 1]
-    assert main(line("--lr", "0.5", "--seeds", "1", "--overwrite")) == 0
+    assert main(line("--seeds", "1", "--overwrite")) == 0
     assert trained == [0, 1, 0]
     # The other seed was of the old options: it would have mixed with the new ones.
     assert list(results_there(place)) == ["seed-0"]
@@ -157,12 +183,6 @@ def test_changed_data_are_noticed(place, fake, capsys):
     np.savez("data/own.npz", **{**arrays, "x_test": arrays["x_test"] + 1})
     assert main(line("--seeds", "1")) == 2
     assert "other data (now data/own.npz)" in capsys.readouterr().err
-
-
-def test_the_directory_says_what_ran():
-    assert str(runner.run_directory(Run("b", "m"))) == "runs/b-m-class"
-    online = Run("b", "m", scenario="task", stream_size=10)
-    assert str(runner.run_directory(online)) == "runs/b-m-task-online"
 
 
 def test_a_memory_that_cannot_serve_is_refused_before_anything(place, capsys):
@@ -185,17 +205,6 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(place, fake, 
     assert trained == []
 
 
-def test_defaults_are_written_as_they_are_used():
-    def used(**options):
-        return runner.resolved(Run(method="naive", **options), "cpu")
-
-    permuted = used(benchmark="permuted-mnist", model="cnn", iterations=7)
-    assert (permuted["experiences"], permuted["epochs"]) == (20, None)
-    assert (permuted["hidden"], permuted["init"]) == ([100], "default")
-    assert used(benchmark="split-digits")["epochs"] == 20
-    assert used(benchmark="own", model="resnet18")["hidden"] == []
-
-
 def test_inputs_that_the_model_cannot_take_are_refused(place, capsys):
     assert main(line("--model", "cnn")) == 2
     told = capsys.readouterr().err
@@ -211,6 +220,41 @@ def test_a_single_update_that_breaks_the_weights_ends_the_run(place, capsys):
     assert "in the evaluation after experience 1" in told
     assert "learning rate 1e+38: try --lr 0.1," in told
     assert not (place / "runs").exists()
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("rate", ["3e38", "1e39", "1e200"])
+def test_a_step_that_no_weight_can_take_is_told_in_one_line(
+    place, capsys, optimizer, rate
+):
+    rate = ("--lr", rate, "--optimizer", optimizer)
+    assert main(line("--seeds", "1", *rate)) == 2
+    told = capsys.readouterr().err
+    assert len(told.splitlines()) == 1
+    assert f"with learning rate {float(rate[1]):g}: try --lr 0.1" in told
+    assert not (place / "runs").exists()
+
+
+def test_what_torch_cannot_do_otherwise_is_not_called_a_long_step():
+    with pytest.raises(RuntimeError, match="shapes"), training._steps_that_fit(0.1):
+        raise RuntimeError("shapes differ")
+
+
+def test_a_run_tells_how_it_gets_on(place, capsys):
+    assert main(line("--seeds", "2")) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert [one.partition(" accuracy")[0] for one in lines] == [
+        *("seed 0, experience 1 of 2:", "seed 0, experience 2 of 2:", "seed 0:"),
+        *("seed 1, experience 1 of 2:", "seed 1, experience 2 of 2:", "seed 1:"),
+    ]
+    for result in results(place / "runs").values():
+        accuracy = 100 * result["average_accuracy"]
+        told = f"seed {result['seed']}: accuracy {accuracy:.2f} %,"
+        assert [one for one in lines if one.startswith(told)]
+        last = [one for one in lines if one.startswith(f"seed {result['seed']}, ")][-1]
+        assert f"experience 2 of 2: accuracy {accuracy:.2f} % over" in last
+    assert main(line("--seeds", "1", "--progress", "off", "--out", "quiet")) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_cuda_is_refused_where_there_is_none(place, monkeypatch, capsys):

@@ -5,6 +5,7 @@ when it was scored; those that compare rows, among the features known at that ti
 """
 
 import functools
+import math
 
 import torch
 from memories import inputs
@@ -43,6 +44,7 @@ class SlowMemory:
     def new(self, number, label, task):
         self.seen += 1
         return {
+            "lowest": math.inf,  # of its losses, where forgetting is asked for
             "number": number,
             "y": label,
             "task": task,
@@ -90,7 +92,10 @@ class SlowMemory:
     def score(self, row, others):
         """Scores that are kept of a row which has its features, among others."""
         own = self.of(row)
-        row["scores"] = {name: own[name] for name in self.kept - {"energy"}}
+        row["scores"] = {n: own[n] for n in self.kept - {"energy", "forgetting"}}
+        if "forgetting" in self.kept:
+            row["lowest"] = min(row["lowest"], own["loss"])
+            row["scores"]["forgetting"] = own["loss"] - row["lowest"]
         if "energy" in self.kept:
             seen = [other["feature"] for other in others]
             row["scores"]["energy"] = energy(row["feature"], seen)

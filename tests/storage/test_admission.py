@@ -4,6 +4,7 @@ import pytest
 
 from avalanche_ext.storage.admission import ADMISSIONS, make_admission
 from avalanche_ext.storage.by_class import ClassBalanced, Ring
+from avalanche_ext.storage.herding import Herding
 from avalanche_ext.storage.reservoir import Reservoir
 from avalanche_ext.storage.score_admission import Score
 
@@ -14,6 +15,7 @@ def test_each_name_is_its_policy():
         "reservoir": Reservoir,
         "ring": Ring,
         "class_balanced": ClassBalanced,
+        "herding": Herding,
         "score": Score,
     }
     ring = make_admission("ring", 3)

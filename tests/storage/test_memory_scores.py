@@ -324,6 +324,10 @@ class ClassBalancedMachine(ScoredMachine):
     admission, smallest = "class_balanced", 4
 
 
+class HerdingMachine(ScoredMachine):
+    admission, smallest = "herding", 4
+
+
 class ScoreMachine(ScoredMachine):
     admission, smallest = "score", 4
 
@@ -335,7 +339,8 @@ class ScoreOfAllMachine(ScoreMachine):
 TestReservoir = ScoredMachine.TestCase
 TestRing = RingMachine.TestCase
 TestClassBalanced = ClassBalancedMachine.TestCase
+TestHerding = HerdingMachine.TestCase
 TestScore = ScoreMachine.TestCase
 TestScoreOfAll = ScoreOfAllMachine.TestCase
 TestReservoir.settings = TestRing.settings = TestClassBalanced.settings = QUICK
-TestScore.settings = TestScoreOfAll.settings = QUICK
+TestHerding.settings = TestScore.settings = TestScoreOfAll.settings = QUICK

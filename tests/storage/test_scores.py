@@ -19,7 +19,7 @@ from avalanche_ext.storage.criteria import (
     WeightedCriterion,
 )
 
-KEPT = ["gradient", "loss", "uncertainty", "energy"]
+KEPT = ["gradient", "loss", "uncertainty", "energy", "forgetting"]
 FACTS = {"x", "y", "arrival", "uses", "drawn"}
 
 
@@ -61,6 +61,7 @@ def test_nothing_is_kept_before_it_is_asked_for():
 def test_what_each_criterion_keeps(name):
     memory = filled(sampling=name)
     columns = {f"score_{name}"} if name in KEPT else set()
+    columns |= {"lowest_loss"} if name == "forgetting" else set()
     live = name in ("age", "access")
     compares = name in ("energy", "diversity")
     scores = memory.scorer.scores
@@ -130,6 +131,21 @@ def test_facts_survive_what_is_asked_later():
     rates = memory.uses / (memory.draws - drawn)
     torch.testing.assert_close(memory.scores("access"), rates)
     assert rates.max() <= 1
+
+
+def test_what_a_criterion_remembers_survives_what_is_asked_later():
+    """The lowest loss of each row, also where all rows become stale."""
+    first, second = small_model(), nn.Linear(1, 3)
+    memory = filled(criteria=["forgetting"], sampling="mixed")
+    lowest = torch.full((6,), math.inf)
+    for model in (first, second):
+        memory.refresh(model)
+        lowest = torch.minimum(lowest, memory.scores("loss"))
+        memory.scores("uncertainty")
+    assert (memory.scores("forgetting") > 0).any()
+    torch.testing.assert_close(memory.table.column("lowest_loss"), lowest)
+    expected = memory.scores("loss") - lowest
+    torch.testing.assert_close(memory.scores("forgetting"), expected)
 
 
 def test_all_scores_of_an_empty_memory_are_empty():
