@@ -194,6 +194,19 @@ def test_a_memory_without_a_row_for_each_class_is_refused(
     )
 
 
+@pytest.mark.parametrize("size", ["none", "200"])
+def test_a_ring_smaller_than_a_replay_batch_is_refused(blobs, size):
+    settings = ["per_class=2", f"mem_size={size}", "batch_size_mem=13"]
+    with pytest.raises(UserError) as raised:
+        train_seed(job(blobs, "er-ring", settings), 0)
+    assert str(raised.value) == (
+        "er-ring: a memory of per_class=2 × 6 classes is smaller than a replay batch of "
+        "13: use --set batch_size_mem=12 or less"
+    )
+    settings[2] = "batch_size_mem=12"
+    train_seed(job(blobs, "er-ring", settings), 0)
+
+
 def test_a_loss_that_is_no_number_ends_the_run(blobs):
     with pytest.raises(UserError, match=r"the loss is (nan|inf) in iteration \d+ of"):
         train_seed(job(blobs, lr=1e12), 0)
