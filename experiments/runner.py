@@ -118,8 +118,10 @@ def write_page(runs: Sequence[Path], output: Path) -> Path:
 
     try:
         return write_report(runs, output)
-    except (ValueError, OSError) as error:
-        raise UserError(" ".join(str(error).split())) from error
+    except OSError as error:
+        raise UserError(
+            f"cannot write {output} ({error.strerror}): name another file"
+        ) from error
 
 
 def _check_data(options: Run, arrays: Arrays, groups: list[list[int]]) -> None:

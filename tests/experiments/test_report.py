@@ -379,7 +379,9 @@ def test_directory_without_results(make_run, tmp_path):
     refused(tmp_path / "absent", str(tmp_path / "absent"), *expected)
     (tmp_path / "empty" / "seed-0").mkdir(parents=True)
     refused(tmp_path / "empty", str(tmp_path / "empty"), *expected)
-    refused(make_run() / "seed-0", "one seed of a run")
+    run = make_run()
+    refused(run / "seed-0", "one seed of a run")
+    refused(run.parent, "holds several runs; name them, as in", f"{run.parent}/*")
 
 
 @pytest.mark.parametrize("name", ["result.json", "config.json"])
