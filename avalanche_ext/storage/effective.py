@@ -1,7 +1,7 @@
 """How many rows a sampling really chooses from, and a warning where that is odd."""
 
 import warnings
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -13,6 +13,11 @@ FEWEST = 20
 """Rows from which on a sampling is judged: of very few, most are drawn anyway."""
 
 
+LOOK_EVERY = 256
+"""Draws from one look at a memory's sampling to the next, which costs as much as one."""
+
+
+@runtime_checkable
 class Weighted(Protocol):
     """What is judged: a sampling that draws by weights."""
 
@@ -66,6 +71,14 @@ class SampleSizeWatch:
         self.sampling = sampling
         self.warned = False
         """Whether there was something to warn of."""
+        self._draws = 0
+
+    def drawn(self, scores: Tensor) -> None:
+        """Note a draw by raw ``scores``; :meth:`look` at every 256th, until there was
+        something to warn of."""
+        self._draws += 1
+        if not self._draws % LOOK_EVERY and not self.warned:
+            self.look(scores)
 
     def look(self, scores: Tensor) -> float:
         """The effective sample size under raw ``scores``, shape ``(n,)``."""

@@ -53,6 +53,20 @@ def test_almost_uniform_is_said_once():
         watch.look(torch.tensor([0.0] * 99 + [1.0]))
 
 
+def test_a_memory_s_draws_are_looked_at_now_and_then(monkeypatch):
+    """Every 256th, until there was something to say."""
+    looked = []
+    watch = SampleSizeWatch(Softmax("loss", 0.1))
+    monkeypatch.setattr(watch, "look", looked.append)
+    for draw in range(1, 800):
+        watch.drawn(draw)
+    assert looked == [256, 512, 768]
+    watch.warned = True
+    for draw in range(800, 1100):
+        watch.drawn(draw)
+    assert looked == [256, 512, 768]
+
+
 def test_almost_greedy_is_said_once():
     watch = SampleSizeWatch(Softmax("loss", 0.001))
     message = (
