@@ -198,8 +198,8 @@ def drawing(memory, draws, **options):
 def test_an_odd_sampling_is_told_once(sampling, finding):
     memory = MultiStrategyBuffer(25, sampling=sampling, seed=0)
     memory.add(*batch(30, 0), model=network())
-    [(number, message)] = drawing(memory, 600)
-    assert number == 256
+    [(number, message)] = drawing(memory, 1100)
+    assert number == 768
     assert finding in message
 
 
@@ -207,13 +207,13 @@ def test_nothing_is_told_of_a_sampling_between_the_ends():
     memory = MultiStrategyBuffer(25, sampling=Softmax("loss", 0.3), seed=0)
     model = network()
     memory.add(*batch(30, 0), model=model)
-    assert drawing(memory, 300) == []
+    assert drawing(memory, 800) == []
     # Draws of another sampling, and of all rows, are no matter of the memory's own.
-    assert drawing(memory, 300, strategy="loss", temperature=100) == []
+    assert drawing(memory, 800, strategy="loss", temperature=100) == []
     watch = memory._watch
     looked = watch._draws
     memory.sample(25)
-    assert watch._draws == looked == 300
+    assert watch._draws == looked == 800
 
 
 def test_stale_rows_are_scored_before_a_look():
@@ -221,7 +221,7 @@ def test_stale_rows_are_scored_before_a_look():
     model = network()
     memory = MultiStrategyBuffer(25, sampling=Softmax("loss", 50), seed=0)
     memory.add(*batch(30, 0), model=model)
-    drawing(memory, 255)
+    drawing(memory, 767)
     memory.add(*batch(30, 1))
     assert memory.stale.any()
     [(_, message)] = drawing(memory, 1)
