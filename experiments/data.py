@@ -13,6 +13,10 @@ from experiments.errors import UserError
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 SAVE = "numpy.savez(PATH, x_train=…, y_train=…, x_test=…, y_test=…)"
 CHANNELS = (1, 3, 4)
+KINDS = {
+    "x": "uint8 for images or float32",
+    "y": "integer class labels",
+}
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,10 @@ def read_npz(path: Path) -> Arrays:
 
     :raises UserError: for missing keys, wrong types, shapes or lengths.
     """
+    key = "it"
     try:
+        if not zipfile.is_zipfile(path):  # numpy would take it for a pickle
+            raise ValueError("it is no archive")
         with np.load(path, allow_pickle=False) as stored:
             missing = [key for key in KEYS if key not in stored.files]
             if missing:
@@ -78,17 +85,15 @@ def read_npz(path: Path) -> Arrays:
                     f"{path}: no {', '.join(missing)} (it has "
                     f"{', '.join(stored.files) or 'nothing'}); save it with {SAVE}"
                 )
-            found = {key: stored[key] for key in KEYS}
-    except (
-        OSError,
-        ValueError,
-        TypeError,  # np.save under the name of an npz
-        EOFError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+            found = {}
+            for key in KEYS:
+                found[key] = stored[key]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        told = str(error)
+        if told.startswith("Object arrays"):
+            told = f"{key} holds Python objects; use {KINDS[key[0]]}"
         raise UserError(
-            f"{path} cannot be read as arrays ({error}); save it with {SAVE}"
+            f"{path} cannot be read as arrays ({told}); save it with {SAVE}"
         ) from error
     return from_arrays(**found, source=str(path))
 
@@ -143,9 +148,7 @@ def _one_column(y: np.ndarray) -> np.ndarray:
 
 def _check_pair(source: str, part: str, x: np.ndarray, y: np.ndarray) -> None:
     if x.dtype != np.uint8 and not np.issubdtype(x.dtype, np.floating):
-        raise UserError(
-            f"{source}: x_{part} is {x.dtype}; use uint8 for images or float32"
-        )
+        raise UserError(f"{source}: x_{part} is {x.dtype}; use {KINDS['x']}")
     if x.size == 0 or y.size == 0:
         raise UserError(
             f"{source}: x_{part} has shape {x.shape} and y_{part} {y.shape}: give one "
@@ -161,15 +164,14 @@ def _check_pair(source: str, part: str, x: np.ndarray, y: np.ndarray) -> None:
             f"{source}: x_{part} has shape {x.shape}; images of 4 dimensions have "
             "1, 3 or 4 channels, last (n, height, width, channels) or second"
         )
-    if not np.issubdtype(y.dtype, np.integer):
-        raise UserError(
-            f"{source}: y_{part} is {y.dtype}; use integer class labels, "
-            "e.g. y.astype('int64')"
-        )
     if y.ndim != 1:
         raise UserError(
             f"{source}: y_{part} has shape {y.shape}; use (n,), one label a row, "
             "e.g. y.reshape(-1) or y.argmax(1)"
+        )
+    if not np.issubdtype(y.dtype, np.integer):
+        raise UserError(
+            f"{source}: y_{part} is {y.dtype}; use {KINDS['y']}, e.g. {_numbered(y)}"
         )
     if len(x) != len(y) or len(x) == 0:
         raise UserError(
@@ -183,6 +185,19 @@ def _check_pair(source: str, part: str, x: np.ndarray, y: np.ndarray) -> None:
             f"{source}: x_{part} holds nan or inf; replace them, "
             "e.g. by numpy.nan_to_num"
         )
+
+
+def _numbered(y: np.ndarray) -> str:
+    """What makes integers of labels that are none.
+
+    Of both parts at once: numbered apart, a class that one lacks would shift the others.
+    """
+    if y.dtype.kind == "b" or (y.dtype.kind == "f" and (y == y.round()).all()):
+        return "y.astype('int64')"
+    return (
+        "numpy.unique([*y_train, *y_test], return_inverse=True)[1], the numbers of "
+        "y_train, then of y_test"
+    )
 
 
 def _channel_axis(shape: tuple[int, ...]) -> int:

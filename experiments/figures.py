@@ -19,9 +19,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from experiments.quantities import written
+from experiments.spread import Array
 
 # Okabe and Ito's set without black and yellow, which vanish on one of the two schemes.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
@@ -54,14 +54,6 @@ _STYLE = {
     "legend.frameon": False,
     "legend.fontsize": 8,
 }
-
-
-def written(value: float, decimals: int) -> str:
-    """A number as a reader expects it: a true minus sign, "–" for NaN."""
-    if np.isnan(value):
-        return "–"
-    # Adding zero turns the minus zero of a rounded small number into zero.
-    return f"{round(float(value), decimals) + 0.0:.{decimals}f}".replace("-", "−")
 
 
 def line_style(index: int) -> tuple[str, str]:

@@ -51,6 +51,14 @@ def metrics(record: Any) -> list[Any]:
     ]
 
 
+def without_logs(names: Sequence[str], directory: Path) -> list[str]:
+    """Loggers that a finished seed has nothing of, which can only be had by training.
+
+    :param directory: a seed's own.
+    """
+    return [name for name in names if not (directory / "logs" / name).exists()]
+
+
 @contextmanager
 def open_loggers(
     names: Sequence[str], directory: Path | None, title: str

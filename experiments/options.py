@@ -72,8 +72,9 @@ class Report:
 class Run:
     """Train a method on a benchmark, evaluate it, write results and a page.
 
-    Results go to OUT/BENCHMARK-METHOD-SCENARIO/seed-S/. The same command again runs
-    the seeds that are missing and no others.
+    Results go to OUT/BENCHMARK-METHOD-SCENARIO/seed-S/; the name of the folder goes on
+    with -NAME=VALUE for each option that is not at its default. The same command again
+    runs the seeds that are missing and no others.
     """
 
     benchmark: Annotated[Positional[str], arg(metavar="BENCHMARK")]
@@ -81,8 +82,9 @@ class Run:
     (x_train, y_train, x_test, y_test)."""
     method: Annotated[Positional[str], arg(metavar="METHOD")]
     """How to learn: see the command list."""
-    scenario: Annotated[str, _one_of(SCENARIOS)] = "class"
-    """What the learner is told: class-, domain- or task-incremental."""
+    scenario: Annotated[str | None, _one_of(SCENARIOS)] = None
+    """What the learner is told: class-, domain- or task-incremental (none: domain for
+    permuted-mnist and rotated-mnist, class otherwise)."""
     task_labels: bool = False
     """Rows carry the number of their experience where there is one head, too: memories
     by class keep (experience, class). The model is not told."""
@@ -157,6 +159,11 @@ class Run:
     """Run again what is there already, and replace it."""
 
     @property
+    def form(self) -> str:
+        """The scenario with its default filled in."""
+        return self.scenario or source(self.benchmark).scenario
+
+    @property
     def passes(self) -> int:
         """The number of epochs with its default filled in."""
         if self.epochs is not None:
@@ -203,7 +210,7 @@ class Run:
         """
         for kind, allowed in (
             ("method", METHODS),
-            ("scenario", SCENARIOS),
+            ("scenario", (None, *SCENARIOS)),
             ("model", MODELS),
             ("init", (None, *INITS)),
             ("head", HEADS),
@@ -252,9 +259,9 @@ class Run:
                         f"--iterations {self.iterations} and {other} both say how long "
                         "to train: leave one out"
                     )
-        if self.head == "seen" and self.scenario != "class":
+        if self.head == "seen" and self.form != "class":
             raise UserError(
-                f"--head seen with --scenario {self.scenario}: all outputs are of "
+                f"--head seen with --scenario {self.form}: all outputs are of "
                 "classes seen from the first experience on; leave it out, or use "
                 "--scenario class"
             )

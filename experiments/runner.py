@@ -11,8 +11,10 @@ from experiments import store
 from experiments.data import Arrays
 from experiments.errors import UserError
 from experiments.job import Job
+from experiments.loggers import without_logs
 from experiments.methods import method_options
 from experiments.models import check_inputs
+from experiments.naming import resolved, run_directory
 from experiments.options import Run
 from experiments.rows import check_portions, hold_out
 from experiments.sources import experience_groups, read_arrays
@@ -26,8 +28,9 @@ def run(options: Run, command: str) -> None:
     :raises UserError: before anything is written where the request cannot be met, and
         between seeds where training fails; seeds that ended are kept.
     """
-    directory = run_directory(options)
-    job = dataclasses.replace(prepare(options), directory=directory)
+    job = prepare(options)
+    directory = run_directory(job, _device("auto"))
+    job = dataclasses.replace(job, directory=directory)
     config = configuration(job, command)
     check_writable(directory)
     results = {} if options.overwrite else store.finished(directory, config)
@@ -37,7 +40,13 @@ def run(options: Run, command: str) -> None:
     for seed in options.seed_list:
         if seed in results:
             place = store.seed_directory(directory, seed)
-            print(f"seed {seed}: already in {place}", file=sys.stderr)
+            missing = ", ".join(without_logs(options.loggers, place))
+            print(
+                f"seed {seed}: already in {place}"
+                + f", and not trained again for logs of {missing}: --overwrite does"
+                * bool(missing),
+                file=sys.stderr,
+            )
             continue
         from experiments.training import train_seed
 
@@ -110,20 +119,13 @@ def write_page(runs: Sequence[Path], output: Path) -> Path:
         raise UserError(" ".join(str(error).split())) from error
 
 
-def run_directory(options: Run) -> Path:
-    """Where the seeds of a run are."""
-    online = "-online" if options.stream_size is not None else ""
-    name = f"{options.benchmark}-{options.method}-{options.scenario}{online}"
-    return options.out / name
-
-
 def _check_data(options: Run, arrays: Arrays, groups: list[list[int]]) -> None:
     """Refuse what these data cannot give, before seconds of imports."""
-    if options.scenario != "class" and len(groups[0]) < 2:
+    if options.form != "class" and len(groups[0]) < 2:
         total = len(arrays.classes)
         ways = [str(n) for n in range(1, total) if total % n == 0]
         raise UserError(
-            f"--scenario {options.scenario} with --experiences {len(groups)} leaves one "
+            f"--scenario {options.form} with --experiences {len(groups)} leaves one "
             "class an experience, so one output, which is always right: use "
             f"--experiences {', '.join(ways)}, or --scenario class"
         )
@@ -162,28 +164,6 @@ def _device(name: str) -> str:
     return "cuda" if there and name != "cpu" else "cpu"
 
 
-def resolved(options: Run, device: str) -> dict[str, Any]:
-    """Every option as it is used, ready for JSON; ``set`` is in ``method_options``."""
-    used = dataclasses.asdict(options)
-    del used["set"]
-    used.update(
-        experiences=options.parts,
-        epochs=None if options.iterations else options.passes,
-        hidden=options.widths,
-        init=options.weights,
-        device=device,
-        resident=options.in_memory,
-    )
-    return {
-        name: (
-            str(value)
-            if isinstance(value, Path)
-            else list(value) if isinstance(value, tuple) else value
-        )
-        for name, value in used.items()
-    }
-
-
 def _title(job: Job) -> str:
     options = job.options
     stream = f"online by {options.stream_size}, " if options.stream_size else ""
@@ -193,7 +173,7 @@ def _title(job: Job) -> str:
     own = "".join(f", {name} {value}" for name, value in job.method_options.items())
     experiences = len(job.groups)
     return (
-        f"{options.benchmark}, {options.scenario}-incremental, {experiences} "
+        f"{options.benchmark}, {options.form}-incremental, {experiences} "
         f"experience{'s' * (experiences > 1)}, {stream}{length}: "
         f"{options.method}{own}"
     )

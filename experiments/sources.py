@@ -21,6 +21,8 @@ class Source(NamedTuple):
     :param epochs: passes over a batch experience unless the user says otherwise.
     :param experiences: how many unless the user says otherwise.
     :param pixels: how experiences differ where not by their classes.
+    :param scenario: unless the user says otherwise: where experiences differ by their
+        pixels, that of the literature, the same classes in all of them.
     """
 
     read: Callable[[str, Path, bool], Arrays]
@@ -28,6 +30,7 @@ class Source(NamedTuple):
     epochs: int = 1
     experiences: int = 5
     pixels: Pixels = "same"
+    scenario: str = "class"
 
 
 def read_arrays(benchmark: str, data_root: Path, download: bool = False) -> Arrays:
@@ -156,15 +159,19 @@ SOURCES: dict[str, Source] = {
     ),
     "permuted-mnist": Source(
         _mnist,
-        "all of MNIST in each experience, its pixels permuted at random",
+        "all of MNIST in each experience, its pixels permuted at random; domain-"
+        "incremental unless said",
         experiences=20,
         pixels="permuted",
+        scenario="domain",
     ),
     "rotated-mnist": Source(
         _mnist,
-        "all of MNIST in each experience, rotated by a random angle below 180°",
+        "all of MNIST in each experience, rotated by a random angle below 180°; domain-"
+        "incremental unless said",
         experiences=20,
         pixels="rotated",
+        scenario="domain",
     ),
     "split-fashion-mnist": Source(
         _fashion,

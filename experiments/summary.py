@@ -1,9 +1,10 @@
 """The summary of a run as text: a row a seed, then mean ± standard deviation."""
 
 import math
-import statistics
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
+
+from experiments.spread import mean_and_sd
 
 PERCENT = {
     "average_accuracy": "accuracy %",
@@ -44,16 +45,14 @@ def aligned(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
     )
 
 
-def mean_sd(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation (``n − 1``), nan for one value."""
-    spread = statistics.stdev(values) if len(values) > 1 else math.nan
-    return statistics.fmean(values), spread
+def mean_with_sd(values: Sequence[float]) -> str:
+    """``mean ± sd``; no ± of one value, "–" of none."""
+    if not values:
+        return "–"
+    mean, spread = mean_and_sd(values)
+    return f"{mean:.2f}" if math.isnan(spread) else f"{mean:.2f} ± {spread:.2f}"
 
 
 def _figure(values: Sequence[float | None], name: str) -> str:
-    known = [value for value in values if value is not None]
-    if not known:
-        return "–"
     scale = 100 if name in PERCENT else 1
-    mean, spread = mean_sd([scale * value for value in known])
-    return f"{mean:.2f}" if math.isnan(spread) else f"{mean:.2f} ± {spread:.2f}"
+    return mean_with_sd([scale * value for value in values if value is not None])

@@ -115,7 +115,7 @@ def train_seed(job: Job, seed: int) -> dict[str, Any]:
         "format": store.FORMAT,
         "benchmark": options.benchmark,
         "method": options.method,
-        "scenario": options.scenario,
+        "scenario": options.form,
         "seed": seed,
         **measures.result(),
         "classes": benchmark.classes,
@@ -130,7 +130,7 @@ def _benchmark(job: Job, recipe: Recipe, seed: int) -> Benchmark:
     return benchmarks.build(
         hold_out(job.arrays, options.validation, seed),
         job.groups,
-        options.scenario,
+        options.form,
         recipe.data,
         pixels=options.pixels,
         samples=options.samples,
@@ -183,7 +183,7 @@ def _check_weights(strategy: Any, t: int) -> None:
 def _loggers(job: Job, seed: int) -> AbstractContextManager[list[Any]]:
     options = job.options
     directory = job.directory and store.seed_directory(job.directory, seed)
-    title = f"{options.benchmark} {options.method} {options.scenario} seed {seed}"
+    title = f"{options.benchmark} {options.method} {options.form} seed {seed}"
     return open_loggers(options.loggers, directory, title)
 
 

@@ -144,11 +144,29 @@ def multi_strategy_replay(
     The scores of current and replayed rows come from the training step's own passes
     where that can be.
 
+    The arguments between ``batch_size_mem`` and ``seed`` are of
+    :class:`~avalanche_ext.MultiStrategyBuffer`, which says more of them.
+
     :param n: rows of the memory.
-    :param criteria: by name or as objects; this and what follows up to ``device`` is
-        of :class:`~avalanche_ext.MultiStrategyBuffer`.
-    :param options: those of :class:`RehearsalPlugin`.
+    :param batch_size_mem: rows replayed with each minibatch; 0 feeds the memory only.
+    :param criteria: of the mixed score, by name or as objects.
+    :param weights: of the criteria, by name.
+    :param admission: what to keep.
+    :param sampling: what to replay.
+    :param temperature: of the sampling.
+    :param w_age: of admission ``"score"``: what age costs.
+    :param w_use: of admission ``"score"``: what use gains.
+    :param balance: of admission ``"score"``: what is kept even.
+    :param refresh_every: steps from one refresh of the rows drawn to the next.
+    :param refresh_at_end: whether all rows are scored at the end of an experience.
+    :param loss: of each row; ``None``: the strategy's criterion.
+    :param layer: whose input features are.
+    :param seed: of what is kept and drawn; ``None`` derives one from torch's global
+        generator.
+    :param device: where the rows live; ``None`` is the host.
+    :param options: further ones of :class:`RehearsalPlugin`.
     """
+    n = whole_number("n", n, "rows", least=1)
     buffer = MultiStrategyBuffer(
         n,
         criteria=criteria,

@@ -33,7 +33,8 @@ _COMPARED_AT_ONCE = 256  # rows of an experience, by an admission by value
 
 
 class MultiStrategyBuffer(Memory, ExemplarsBuffer):
-    """A rehearsal memory whose admission and sampling are chosen separately.
+    """A rehearsal memory whose admission and sampling are chosen separately, by criteria
+    where that is wanted.
 
     It serves twice: as an online memory (:meth:`add` a batch, :meth:`sample` rows) and
     as a storage policy of Avalanche (``ReplayPlugin(storage_policy=buffer)``), which
@@ -49,18 +50,51 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
     >>> rows["x"].shape, rows["y"].shape
     (torch.Size([4, 1, 8, 8]), torch.Size([4]))
 
+    Scores that a sampling or an admission needs are found when a row is kept, of rows
+    drawn every ``refresh_every`` steps, and of all rows at the end of an experience (of
+    an online stream: where its boundaries are known). In a training step of
+    :class:`~avalanche_ext.RehearsalPlugin` they come from the step's own passes. Without a
+    model they are stale, and found when a draw or an admission asks for them; no score is
+    found that nobody asks for.
+
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    >>> memory = MultiStrategyBuffer(50, criteria=["loss"], sampling="mixed", seed=0)
+    >>> _ = memory.add(torch.rand(32, 1, 8, 8), torch.arange(32) % 10, model=model)
+    >>> memory.sample(4)["score_loss"].shape, memory.sample(4, "uniform")["x"].shape
+    (torch.Size([4]), torch.Size([4, 1, 8, 8]))
+
     :param max_size: the largest number of rows; ``None``, with ``per_class``, lets it
         grow by ``per_class`` rows with each class that is met.
-    :param admission: what to keep: ``"reservoir"``, ``"ring"`` or ``"class_balanced"``
-        (see :func:`~avalanche_ext.storage.admission.make_admission`). Where task
-        labels are given, a class is a label of a task.
-    :param sampling: what to replay: ``"uniform"``, without replacement.
+    :param criteria: of the mixed score, by name
+        (:data:`~avalanche_ext.storage.criteria.CRITERIA`) or as objects
+        (:class:`~avalanche_ext.storage.criteria.Criterion`).
+    :param weights: of the mixed score, by criterion's name; 1 where none is given.
+    :param admission: what to keep: ``"reservoir"``, ``"ring"``, ``"class_balanced"`` or
+        ``"score"`` (see :func:`~avalanche_ext.storage.admission.make_admission`). Where
+        task labels are given, a class is a label of a task.
+    :param sampling: what to replay: ``"uniform"``, ``"mixed"``, a criterion's name,
+        ``"priority"`` or ``"coreset"``, or such an object (see
+        :func:`~avalanche_ext.storage.sampling.make_sampling`); without replacement.
+    :param temperature: of a sampling by the softmax of normalised scores: the best row is
+        ``exp(1 / temperature)`` times as probable as the worst.
+    :param w_age: of admission ``"score"``: how much the oldest row loses, where the best
+        has a mixed score of 1; see :class:`~avalanche_ext.storage.value.Value`.
+    :param w_use: of admission ``"score"``: how much the row drawn most often gains.
+    :param balance: of admission ``"score"``: ``"class"`` takes from the largest class,
+        ``"none"`` from all.
+    :param refresh_every: training steps from one refresh of the rows drawn to the next;
+        0: never.
+    :param refresh_at_end: whether all rows are scored at the end of an experience.
+    :param loss: of each row; ``None``: the strategy's criterion, and cross-entropy
+        outside strategies.
+    :param layer: whose input features are; ``None``: the last one with parameters.
     :param per_class: rows a class, for ``"ring"``; ``None`` shares ``max_size``.
     :param device: where rows live; ``None`` is the host.
     :param directory: a folder for a memory-mapped table, when rows exceed RAM.
     :param seed: ``None`` derives one from torch's global generator.
-    :raises ValueError: for a size below 1, a name or device that does not exist, or
-        anything of another kind.
+    :raises ValueError: for a size below 1, a name or device that does not exist, weights
+        that are negative or all 0, a temperature that is not above 0, or anything of
+        another kind.
     """
 
     def __init__(

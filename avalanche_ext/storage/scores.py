@@ -26,6 +26,9 @@ STALE = -1
 """What column ``"scored"`` holds of a row whose scores are not known."""
 
 
+_NOTHING = ScoringContext()
+
+
 class Scored(NamedTuple):
     """What is known of some rows."""
 
@@ -233,6 +236,9 @@ class Scores:
         self, names: Sequence[str], incoming: Scored | None = None, n: int = 0
     ) -> list[Tensor]:
         """Scores of each stored row, then of ``n`` that arrive, by each criterion."""
+        found = [self._criterion(name) for name in names]
+        if not self._live and self.nearest is None:
+            return [self._of(criterion, {}, _NOTHING, incoming) for criterion in found]
         table, counters = self.table, self.counters
         new = torch.arange(n, device=table.device)
         stored = torch.arange(len(table), device=table.device)
@@ -257,9 +263,7 @@ class Scores:
             assert incoming.features is not None
             arriving = incoming.features.to(self.nearest.features)
             context.know(rows, features=torch.cat((self.nearest.features, arriving)))
-        return [
-            self._of(self._criterion(name), rows, context, incoming) for name in names
-        ]
+        return [self._of(criterion, rows, context, incoming) for criterion in found]
 
     def _of(
         self,

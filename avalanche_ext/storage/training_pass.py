@@ -41,6 +41,7 @@ class TrainingPass:
     _output: Tensor | None
     _at_output: list[Tensor]
     _recording: bool
+    _reads: frozenset[str]
 
     def begin(self, model: nn.Module, rows: int, reads: frozenset[str]) -> None:
         """Watch the forward pass to come.
@@ -50,7 +51,8 @@ class TrainingPass:
         """
         self.end()
         self._forget()
-        if "features" in reads or "outputs" in reads:
+        self._reads = reads
+        if "features" in reads:
             self._watch = self._stack.enter_context(
                 watching_features(model, rows, self.layer)
             )
@@ -89,12 +91,16 @@ class TrainingPass:
         loss, y = context.loss, rows["y"]
         if loss is None or not isinstance(y, Tensor):
             return
-        losses, slopes = _losses(loss, output[:n], y.to(output.device))
-        context.know(rows, losses=losses)
+        y = y.to(output.device)
         if self._recording and self._at_output:
+            losses, slopes = _losses_and_slopes(loss, output[:n], y)
             norms = self._norms(slopes, n)
             if norms is not None:
                 context.know(rows, gradient_norms=norms)
+            context.know(rows, losses=losses)
+        elif "losses" in self._reads:
+            with torch.no_grad():
+                context.know(rows, losses=per_sample_losses(loss, output[:n], y))
 
     def _norms(self, slopes: Tensor, n: int) -> Tensor | None:
         """``‖∇L_i‖`` of the first ``n`` rows, by ``∂L_i/∂f_i`` of each."""
@@ -118,6 +124,7 @@ class TrainingPass:
     def _forget(self) -> None:
         self._stack, self._watch, self._output = ExitStack(), None, None
         self._at_output, self._recording = [], False
+        self._reads = frozenset()
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what belongs to one step."""
@@ -138,7 +145,7 @@ class _Keep:
         self.kept[:] = [gradient.detach()]
 
 
-def _losses(loss: Loss, output: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _losses_and_slopes(loss: Loss, output: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """``L_i`` and ``∂L_i/∂f_i`` of each row."""
     with torch.enable_grad(), torch.autocast(output.device.type, enabled=False):
         leaf = _wide(output.detach()).requires_grad_()

@@ -8,6 +8,7 @@ from experiments import runner, store
 from experiments.data import Arrays
 from experiments.job import Job
 from experiments.methods import method_options
+from experiments.naming import resolved
 from experiments.options import Run
 from experiments.sources import read_arrays
 from experiments.table.protocol import Cell, Protocol
@@ -94,7 +95,7 @@ def stored(table: Protocol, cell: Cell, where: Where) -> Results:
         return {}
     options = cell_run(cell, where, range(cell.seeds))
     config = {
-        "options": runner.resolved(options, where.device),
+        "options": resolved(options, where.device),
         "method_options": method_options(options.method, options.set),
         "data": {},
     }

@@ -3,8 +3,9 @@
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
+from experiments.summary import mean_with_sd
 from experiments.table.protocol import METRICS, Protocol
-from experiments.table.show import RECALLED, conclusion, figure, is_recalled, measured
+from experiments.table.show import RECALLED, conclusion, figure, is_recalled
 from experiments.table.verdict import Comparison
 
 WIDTH = 88
@@ -65,11 +66,11 @@ def _capital(text: str) -> str:
 
 
 def _cells(one: Comparison, same: bool) -> list[str]:
-    own = measured(one.first.values)
+    own = mean_with_sd(one.first.values)
     if not same:
         own += f" (n = {len(one.first.values)})"
     verdict: str = one.verdict
     if one.missed_first and one.again.values:
-        own += f", again {measured(one.again.values)}"
+        own += f", again {mean_with_sd(one.again.values)}"
         verdict = f"missed, again {verdict}" if one.again.complete else "missed"
     return [own, figure(one.published), verdict]

@@ -1,12 +1,13 @@
 """The options of a cell: which a protocol may give, and the run that they make."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from experiments.errors import UserError, unknown
 from experiments.methods import method_options
+from experiments.naming import word
 from experiments.options import Run
 from experiments.store import NO_MATTER
 
@@ -33,7 +34,7 @@ def run_of(
 
 def setting_words(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """The method's own options as ``--set`` takes them."""
-    return tuple(f"{name}={_word(value)}" for name, value in settings.items())
+    return tuple(f"{name}={word(value)}" for name, value in settings.items())
 
 
 def check_value(option: str, value: Any) -> None:
@@ -58,14 +59,6 @@ def check_run(
     """
     run_of(method, options, settings).check()
     method_options(method, setting_words(settings))
-
-
-def _word(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return ",".join(map(str, value))
-    return str(value)
 
 
 def _fits(value: Any, kind: Any) -> bool:

@@ -1,11 +1,11 @@
 """A table as text: published beside measured, and what came of it."""
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from experiments.summary import aligned, mean_sd
+from experiments.spread import mean_and_sd
+from experiments.summary import aligned, mean_with_sd
 from experiments.table.protocol import METRICS, Cell, Protocol, Published
 from experiments.table.verdict import ENOUGH, JUDGED, PASSED, Comparison, Round
 
@@ -117,7 +117,7 @@ def cells(table: Protocol) -> str:
 def run_line(cell: Cell, result: Mapping[str, Any], seconds: float) -> str:
     """What is told of a run that has ended."""
     figures = [
-        f"{METRICS[metric]} {measured([100 * result[metric]])} %"
+        f"{METRICS[metric]} {mean_with_sd([100 * result[metric]])} %"
         for metric in cell.published
         if result[metric] is not None
     ]
@@ -140,14 +140,6 @@ def figure(published: Published) -> str:
         return f"({mean} {spread})"
     recalled = published.spread_certainty == "recalled"
     return f"{mean} ({spread})" if recalled else f"{mean} {spread}"
-
-
-def measured(values: Sequence[float]) -> str:
-    """``mean ± sd``; no ± of one value."""
-    if not values:
-        return "–"
-    mean, spread = mean_sd(values)
-    return f"{mean:.2f}" if math.isnan(spread) else f"{mean:.2f} ± {spread:.2f}"
 
 
 def _verdict(cell: Cell, one: Comparison, failed: bool) -> str:
@@ -181,5 +173,5 @@ def _own(one: Comparison, values: Round) -> list[str]:
     own = values.values
     if not own:
         return ["–", "–"]
-    difference = mean_sd(own)[0] - one.published.mean
-    return [f"{measured(own)} ({len(own)})", f"{difference:+.2f}"]
+    difference = mean_and_sd(own)[0] - one.published.mean
+    return [f"{mean_with_sd(own)} ({len(own)})", f"{difference:+.2f}"]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from experiments.summary import mean_sd
+from experiments.spread import mean_and_sd
 from experiments.table.protocol import Published
 
 Verdict = Literal[
@@ -39,7 +39,7 @@ def tolerance(published: Published, values: Sequence[float]) -> float:
     :param values: ours, in %, two or more.
     """
     theirs = published.standard_error
-    ours = mean_sd(values)[1] / math.sqrt(len(values))
+    ours = float(mean_and_sd(values)[1]) / math.sqrt(len(values))
     if theirs is None:
         return max(2 * ours, FLOOR_WITHOUT_SPREAD)
     return max(2 * math.hypot(theirs, ours), FLOOR)
@@ -56,7 +56,7 @@ def judge(published: Published, values: Sequence[float]) -> Verdict:
     """
     if len(values) < 2:
         return "inconclusive"
-    difference = mean_sd(values)[0] - published.mean
+    difference = float(mean_and_sd(values)[0]) - published.mean
     allowed = tolerance(published, values)
     if abs(difference) <= allowed + _ROUNDING:
         return "reproduced"

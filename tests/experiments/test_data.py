@@ -87,6 +87,16 @@ def test_labels_may_be_a_column(write):
         ({"x_test": images(3, ())}, ["x_test has shape (3,)", "(n, features)"]),
         ({"x_train": images(6, (7, 7, 5))}, ["(6, 7, 7, 5)", "1, 3 or 4 channels"]),
         ({"y_train": np.ones(6)}, ["y_train is float64", "astype('int64')"]),
+        (
+            {"y_train": np.array(["a", "b", "a", "c", "b", "c"])},
+            [
+                "y_train is <U1",
+                "numpy.unique([*y_train, *y_test], return_inverse=True)",
+            ],
+        ),
+        ({"y_train": np.arange(6) > 2}, ["y_train is bool", "astype('int64')"]),
+        ({"y_train": np.arange(6) / 2}, ["y_train is float64", "numpy.unique([*y_"]),
+        ({"y_test": np.eye(3)}, ["y_test has shape (3, 3)", "argmax(1)"]),
         ({"y_test": np.eye(3, dtype=int)}, ["y_test has shape (3, 3)", "argmax(1)"]),
         ({"y_train": np.zeros(6, int)}, ["y_train holds the class 0 alone", "two or"]),
         ({"x_train": images(5)}, ["x_train has 5 rows and y_train 6"]),
@@ -96,7 +106,14 @@ def test_labels_may_be_a_column(write):
             {"x_train": np.full((6, 2), np.nan), "x_test": np.ones((3, 2))},
             ["x_train holds nan or inf", "nan_to_num"],
         ),
-        ({"y_train": np.array([None] * 6)}, ["cannot be read", "numpy.savez"]),
+        (
+            {"y_train": np.array([None] * 6)},
+            ["(y_train holds Python objects; use integer class labels)", "numpy.savez"],
+        ),
+        (
+            {"x_test": np.array([{}] * 3)},
+            ["(x_test holds Python objects; use uint8 for images or float32)"],
+        ),
     ],
 )
 def test_malformed_arrays_say_what_and_how_to_mend(write, changed, parts):
@@ -116,11 +133,25 @@ def test_missing_keys_are_named(write):
         read_arrays("own", root)
 
 
-def test_a_file_that_is_no_archive_is_refused(tmp_path):
+@pytest.mark.parametrize("content", [b"not a zip", b"", b"\x93NUMPY\x01\x00 array"])
+def test_a_file_that_is_no_archive_is_refused(tmp_path, content):
     path = tmp_path / "own.npz"
-    path.write_bytes(b"not a zip")
-    with pytest.raises(UserError, match=r"own\.npz cannot be read as arrays"):
+    path.write_bytes(content)
+    with pytest.raises(
+        UserError, match=r"own\.npz cannot be read .* .it is no archive"
+    ):
         read_npz(path)
+
+
+def test_labels_that_are_words_are_numbered_as_the_advice_says(write):
+    y_train = np.array(["eel", "cat", "eel", "dog"])
+    y_test = np.array(["dog", "eel", "cat"])
+    numbers = np.unique([*y_train, *y_test], return_inverse=True)[1]
+    rows = {"x_train": images(4), "x_test": images(3)}
+    root = write(**rows, y_train=numbers[:4], y_test=numbers[4:])
+    found = read_arrays("own", root)
+    np.testing.assert_array_equal(found.y_train, [2, 0, 2, 1])
+    np.testing.assert_array_equal(found.y_test, [1, 2, 0])
 
 
 def test_the_digest_tells_data_apart(write):

@@ -146,19 +146,77 @@ def test_logs_of_an_earlier_run_go_with_its_result(tmp_path):
     assert logged([]) == []
 
 
-def test_finished_seeds_are_not_run_again_for_their_logs(tmp_path, monkeypatch, capsys):
+LINE = ["run", "split-digits", "naive", "--epochs", "1", "--progress", "off"]
+RUN = "split-digits-naive-class-epochs=1"
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """An empty folder, and no page, whose figures take seconds."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("experiments.report.write_report", lambda runs, output: output)
-    line = ["run", "split-digits", "naive", "--epochs", "1", "--seeds", "1"]
-    assert main(line) == 0
-    monkeypatch.setattr(training, "train_seed", None)
-    assert main([*line, "--loggers", "csv", "tensorboard"]) == 0
-    assert "seed 0: already in" in capsys.readouterr().err
-    monkeypatch.undo()
-    monkeypatch.chdir(tmp_path)
-    assert main([*line, "--seeds", "2", "--loggers", "csv"]) == 0
-    seeds = tmp_path / "runs" / "split-digits-naive-class"
+    return tmp_path
+
+
+def test_finished_seeds_are_not_run_again_for_their_logs_and_say_so(
+    place, monkeypatch, capsys
+):
+    one = [*LINE, "--seeds", "1"]
+    assert main(one) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "train_seed", None)
+        assert main([*one, "--loggers", "csv", "tensorboard"]) == 0
+        seed = f"seed 0: already in runs/{RUN}/seed-0"
+        assert capsys.readouterr().err.endswith(
+            f"{seed}, and not trained again for logs of csv, tensorboard: "
+            "--overwrite does\n"
+        )
+        assert main(one) == 0
+        assert capsys.readouterr().err.endswith(f"{seed}\n")
+    assert main([*LINE, "--seeds", "2", "--loggers", "csv"]) == 0
+    seeds = place / "runs" / RUN
     assert not (seeds / "seed-0" / "logs").exists()
     assert (seeds / "seed-1" / "logs" / "csv" / "eval_results.csv").exists()
-    assert main([*line, "--loggers", "cvs"]) == 2
+    capsys.readouterr()
+    second = [*one, "--first-seed", "1", "--loggers"]
+    assert main([*second, "csv"]) == 0
+    assert "not trained" not in capsys.readouterr().err
+    assert main([*second, "csv", "tensorboard"]) == 0
+    assert "not trained again for logs of tensorboard:" in capsys.readouterr().err
+    assert main([*one, "--loggers", "cvs"]) == 2
     assert "unknown logger 'cvs'" in capsys.readouterr().err
+
+
+def test_a_run_that_goes_on_has_the_tables_of_one_that_never_stopped(
+    place, monkeypatch
+):
+    line = [*LINE, "--seeds", "3", "--loggers", "csv"]
+
+    def tables(out):
+        found = {
+            str(path.relative_to(place / out)): path.read_text()
+            for path in (place / out).glob("*/seed-*/logs/csv/*.csv")
+        }
+        assert all(text.count("\n") > 5 for text in found.values())
+        return found
+
+    with monkeypatch.context() as patch:
+        begin = training.ProgressPlugin.begin
+        begun = []
+
+        def stop(plugin, experience, of):
+            begun.append(experience)
+            if len(begun) == 8:  # the third experience of the second seed
+                raise KeyboardInterrupt
+            begin(plugin, experience, of)
+
+        patch.setattr(training.ProgressPlugin, "begin", stop)
+        assert main([*line, "--out", "stopped"]) == 130
+    first = tables("stopped")
+    assert [name.split("/")[1] for name in first] == ["seed-0"] * 2
+    assert main([*line, "--out", "stopped"]) == 0
+    gone_on = tables("stopped")
+    assert main([*line, "--out", "whole"]) == 0
+    assert gone_on == tables("whole")
+    assert len(gone_on) == 6
+    assert first.items() <= gone_on.items()

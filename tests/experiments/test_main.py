@@ -62,6 +62,7 @@ def test_list_names_everything(capsys):
         *("permuted-mnist", "rotated-mnist", "split-cifar100", "cnn", "resnet18"),
         *("naive", "joint", "cumulative", "reservoir-replay", "er-ring"),
         *("class-balanced-replay", "mem_size=200", "batch_size_mem=10"),
+        "permuted at random; domain-incremental unless said",
     ):
         assert word in told
 

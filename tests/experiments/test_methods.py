@@ -16,7 +16,10 @@ from experiments.methods import (
 )
 from experiments.methods import _value as value
 
-REPLAY = ["reservoir-replay", "er-ring", "class-balanced-replay"]
+REPLAY = [
+    *("reservoir-replay", "er-ring", "class-balanced-replay"),
+    "multi-strategy-replay",
+]
 
 
 def test_every_method_has_a_summary_of_one_line():
@@ -39,10 +42,11 @@ def test_settings_reach_the_memory(method):
     settings = ["mem_size=31", "batch_size_mem=7", "feed=every_epoch"]
     options = method_options(method, settings)
     own = {"per_class": None} if method == "er-ring" else {}
-    assert options == {
+    expected = {
         **{"mem_size": 31, "batch_size_mem": 7, "feed": "every_epoch"},
         **{"loss_weights": "mean", **own},
     }
+    assert {name: options[name] for name in expected} == expected
     recipe = build(method, options, seed=1)
     (plugin,) = recipe.plugins
     assert recipe.memory is plugin.buffer
@@ -98,3 +102,27 @@ def test_values_are_read_by_their_annotation():
     for text, kind in (("3.5", int), ("yes", bool), ("x", int | None)):
         with pytest.raises(UserError, match="is not"):
             value("", text, kind)
+
+
+def test_a_memory_of_several_criteria():
+    settings = ["criteria=loss, 0.5*age", "admission=score", "sampling=priority"]
+    options = method_options("multi-strategy-replay", [*settings, "w_age=0.1"])
+    recipe = build("multi-strategy-replay", options, seed=1)
+    memory = recipe.memory
+    assert memory.scorer.scores.mixed.weights == {"loss": 1.0, "age": 0.5}
+    assert (memory.admission, memory.sampling) == ("score", "loss")
+    assert recipe.row_per_class
+    for setting, told in (
+        ("criteria=loss,x*age", "write names"),
+        ("criteria=lost", "unknown criterion 'lost'"),
+        ("criteria=0*loss", "at least one above 0"),
+        ("sampling=lucky", "unknown sampling 'lucky'"),
+        ("temperature=0", "above 0"),
+        ("w_use=-1", "w_use"),
+    ):
+        options = method_options("multi-strategy-replay", [setting])
+        with pytest.raises(UserError, match="multi-strategy-replay: ") as raised:
+            build("multi-strategy-replay", options, seed=1)
+        assert told in str(raised.value)
+    options = method_options("multi-strategy-replay", ["admission=reservoir"])
+    assert not build("multi-strategy-replay", options, seed=1).row_per_class

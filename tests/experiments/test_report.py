@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from experiments import figures
-from experiments.report import load_run, mean_and_sd, write_report
+from experiments.finished_run import load_run
+from experiments.report import write_report
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 
@@ -177,13 +178,6 @@ def test_mean_and_sd_equal_hand_calculation(make_run):
     assert "69.33 ± 0.67 %" in page.text  # the headline
 
 
-def test_mean_and_sd_of_arrays():
-    nan = float("nan")
-    mean, sd = mean_and_sd([[1.0, nan, nan], [4.0, 2.0, nan]])
-    np.testing.assert_array_equal(mean, [2.5, 2.0, nan])
-    np.testing.assert_allclose(sd, [np.sqrt(4.5), nan, nan])
-
-
 def test_one_seed_has_no_spread(make_run):
     page, _ = page_of(make_run())
     assert "±" not in page.text
@@ -253,29 +247,37 @@ def test_several_runs_are_compared(make_run):
     ]
     page, _ = page_of(*runs)
     assert "Comparison of 2 runs" in page.text
+    assert page.text.count("split-digits, class-incremental. Mean") == 2
     head, naive, level = page.rows[:3]
-    assert head[:3] == ["run", "scenario", "seeds"]
-    assert naive[:4] == ["naive", "class-incremental", "3", "69.33 ± 0.67"]
-    assert level[:4] == ["joint", "class-incremental", "1", "96.00"]
-    assert {"run-1", "run-2"} <= set(page.ids)
-    assert {"#run-1", "#run-2"} <= set(page.addresses)
+    assert head[:2] == ["run", "seeds"]
+    assert naive[:3] == ["naive", "3", "69.33 ± 0.67"]
+    assert level[:3] == ["joint", "1", "96.00"]
+    assert {"run-1-1", "run-1-2"} <= set(page.ids)
+    assert {"#run-1-1", "#run-1-2"} <= set(page.addresses)
     assert len(page.ids) == len(set(page.ids))
 
 
-def test_runs_of_one_method_are_told_apart(make_run):
-    online = make_run("split-digits-naive-class-online")
-    page, _ = page_of(make_run(), online)
-    assert page.rows[0][:2] == ["run", "seeds"]  # the label says the rest
-    names = [row[0] for row in page.rows[1:3]]
-    assert names == ["naive, class-incremental", "naive, class-incremental, online"]
-
-
-def test_runs_of_several_benchmarks_are_told_apart(make_run):
-    other = make_run("split-mnist-naive-class", benchmark="split-mnist")
-    page, _ = page_of(make_run(), other)
-    assert page.rows[0][:3] == ["run", "scenario", "seeds"]
-    names = [row[0] for row in page.rows[1:3]]
-    assert names == ["split-digits-naive-class", "split-mnist-naive-class"]
+def test_runs_of_several_scenarios_are_compared_each_with_its_own(make_run):
+    runs = [
+        make_run(f"{method}-{scenario}", method=method, scenario=scenario)
+        for method in ("naive", "er-ring")
+        for scenario in ("class", "task")
+    ]
+    alone = make_run("domain", scenario="domain")
+    page, _ = page_of(*runs, alone)
+    tables = [i for i, row in enumerate(page.rows) if row[:1] == ["run"]]
+    assert [page.rows[i][1] for i in tables] == ["seeds"] * 3
+    assert [row[0] for row in page.rows[: tables[-1] + 2]] == [
+        *("run", "naive", "er-ring"),
+        *("run", "naive", "er-ring"),
+        *("run", "naive"),
+    ]
+    for scenario, times in (("class", 2), ("task", 2), ("domain", 1)):
+        told = f"split-digits, {scenario}-incremental. Mean"
+        assert page.text.count(told) == times  # the table, and a figure of several
+    assert {"run-1-2", "run-2-1", "run-3-1"} <= set(page.ids)
+    places = [one for one in page.ids if one.startswith("run-")]
+    assert len(places) == len(set(places)) == 5
 
 
 def test_a_directory_named_twice_counts_once(make_run):

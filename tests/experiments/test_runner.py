@@ -13,7 +13,7 @@ from experiments.errors import UserError
 from experiments.options import Run
 from experiments.summary import COLUMNS
 
-NAME = "own-naive-class"
+NAME = "own-naive-class-experiences=2"
 
 
 @pytest.fixture
@@ -131,16 +131,39 @@ def test_nothing_is_written_where_the_loss_is_no_number(place, capsys):
     assert not (place / "runs").exists()
 
 
-def test_other_options_are_refused_and_replaced_on_request(place, fake, capsys):
+def test_other_options_have_a_folder_of_their_own(place, fake):
+    """The README's second command after its first."""
+    trained, _ = fake
+    command = "run own reservoir-replay --experiences 2 --seeds 2 --set"
+    for size in (200, 30, 200):
+        assert main([*command.split(), f"mem_size={size}", "batch_size_mem=5"]) == 0
+    assert trained == [0, 1, 0, 1]
+    shared = "own-reservoir-replay-class-experiences=2"
+    assert sorted(path.name for path in (place / "runs").iterdir()) == [
+        f"{shared}-batch_size_mem=5",
+        f"{shared}-mem_size=30-batch_size_mem=5",
+    ]
+    for folder, size in zip(sorted((place / "runs").iterdir()), (200, 30), strict=True):
+        for seed in (0, 1):
+            config = json.loads((folder / f"seed-{seed}" / "config.json").read_text())
+            assert config["method_options"]["mem_size"] == size
+
+
+def test_results_of_other_options_are_refused_and_replaced_on_request(
+    place, fake, capsys
+):
+    """As those of an earlier version with other defaults would be."""
     trained, _ = fake
     assert main(line("--seeds", "2")) == 0
+    for path in (place / "runs" / NAME).glob("seed-*/config.json"):
+        path.write_text(path.read_text().replace('"lr": 0.1', '"lr": 0.5'))
     capsys.readouterr()
-    assert main(line("--lr", "0.5")) == 2
+    assert main(line("--seeds", "2")) == 2
     told = capsys.readouterr().err
-    for part in ("seed-0 was run with --lr 0.1 (now 0.5)", "--out", "--overwrite"):
+    for part in ("seed-0 was run with --lr 0.5 (now 0.1)", "--out", "--overwrite"):
         assert part in told
     assert trained == [0, 1]
-    assert main(line("--lr", "0.5", "--seeds", "1", "--overwrite")) == 0
+    assert main(line("--seeds", "1", "--overwrite")) == 0
     assert trained == [0, 1, 0]
     # The other seed was of the old options: it would have mixed with the new ones.
     assert list(results_there(place)) == ["seed-0"]
@@ -157,12 +180,6 @@ def test_changed_data_are_noticed(place, fake, capsys):
     np.savez("data/own.npz", **{**arrays, "x_test": arrays["x_test"] + 1})
     assert main(line("--seeds", "1")) == 2
     assert "other data (now data/own.npz)" in capsys.readouterr().err
-
-
-def test_the_directory_says_what_ran():
-    assert str(runner.run_directory(Run("b", "m"))) == "runs/b-m-class"
-    online = Run("b", "m", scenario="task", stream_size=10)
-    assert str(runner.run_directory(online)) == "runs/b-m-task-online"
 
 
 def test_a_memory_that_cannot_serve_is_refused_before_anything(place, capsys):
@@ -183,17 +200,6 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(place, fake, 
     assert main(line("--out", "file")) == 2
     assert "cannot write to" in capsys.readouterr().err
     assert trained == []
-
-
-def test_defaults_are_written_as_they_are_used():
-    def used(**options):
-        return runner.resolved(Run(method="naive", **options), "cpu")
-
-    permuted = used(benchmark="permuted-mnist", model="cnn", iterations=7)
-    assert (permuted["experiences"], permuted["epochs"]) == (20, None)
-    assert (permuted["hidden"], permuted["init"]) == ([100], "default")
-    assert used(benchmark="split-digits")["epochs"] == 20
-    assert used(benchmark="own", model="resnet18")["hidden"] == []
 
 
 def test_inputs_that_the_model_cannot_take_are_refused(place, capsys):

@@ -93,6 +93,8 @@ def test_defaults():
     assert experiences.pop("permuted-mnist") == experiences.pop("rotated-mnist") == 20
     assert experiences.pop("split-cifar100") == 10
     assert set(experiences.values()) == {5}
+    domain = {name for name in [*SOURCES, "own"] if source(name).scenario == "domain"}
+    assert domain == {"permuted-mnist", "rotated-mnist"}
 
 
 @pytest.mark.parametrize("name", ["permuted-mnist", "rotated-mnist"])

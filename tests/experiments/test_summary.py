@@ -1,8 +1,6 @@
 """experiments/summary.py: figures and their alignment."""
 
-import math
-
-from experiments.summary import aligned, mean_sd, summary_table
+from experiments.summary import aligned, mean_with_sd, summary_table
 
 
 def result(seed, accuracy, forgetting=0.1):
@@ -40,13 +38,10 @@ def test_one_seed_has_no_mean():
     assert lines[1].count("–") == 2
 
 
-def test_the_sample_standard_deviation():
-    mean, spread = mean_sd([1.0, 2.0, 4.0])
-    assert mean == 7 / 3
-    assert math.isclose(
-        spread, (((4 / 3) ** 2 + (1 / 3) ** 2 + (5 / 3) ** 2) / 2) ** 0.5
-    )
-    assert math.isnan(mean_sd([1.0])[1])
+def test_a_mean_has_a_spread_from_two_on():
+    assert mean_with_sd([]) == "–"
+    assert mean_with_sd([80.0]) == "80.00"
+    assert mean_with_sd([80.0, 81.0]) == "80.50 ± 0.71"
 
 
 def test_columns_are_aligned_at_the_side_that_is_asked_for():

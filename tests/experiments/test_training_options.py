@@ -59,6 +59,15 @@ def test_moved_pixels_are_evaluated_as_a_bare_loop_would(
     assert result["classes"] == [[1, 2, 3, 4, 5, 6]] * 2
 
 
+def test_moved_pixels_are_of_one_head_unless_said(blobs):
+    by_default = train_seed(job(blobs, name="rotated-mnist"), 0)
+    assert by_default["scenario"] == "domain"
+    domain = train_seed(job(blobs, name="rotated-mnist", scenario="domain"), 0)
+    assert steady(by_default) == steady(domain)
+    by_class = train_seed(job(blobs, name="rotated-mnist", scenario="class"), 0)
+    assert steady(by_class) != steady(domain)
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("method", ["naive", "joint", "cumulative", "er-ring"])
 @pytest.mark.parametrize("stream_size", [None, 15])

@@ -61,7 +61,7 @@ def test_values_of_the_type_of_the_option_pass(option, value):
         ("task_labels", 1, "1 is not bool"),
         ("samples", 1000, "1000 is not a list of int"),
         ("samples", ["1"], "['1'] is not a list of int"),
-        ("scenario", 3, "3 is not str"),
+        ("scenario", 3, "3 is not str or null"),
     ],
 )
 def test_values_of_another_type_are_refused(option, value, told):

@@ -8,7 +8,6 @@ from experiments.table.show import (
     cells,
     conclusion,
     figure,
-    measured,
     tables_list,
     text,
 )
@@ -43,12 +42,6 @@ def compared(*values, theirs=None, again=()):
 )
 def test_what_is_recalled_stands_in_brackets(theirs, told):
     assert figure(theirs) == told
-
-
-def test_ours_have_a_spread_from_two_on():
-    assert measured([]) == "–"
-    assert measured([80.0]) == "80.00"
-    assert measured([80.0, 81.0]) == "80.50 ± 0.71"
 
 
 RECALLED = published(certainty="recalled")
