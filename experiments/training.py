@@ -12,7 +12,7 @@ from avalanche.training.supervised import Naive
 from torch.utils.data import DataLoader
 
 from avalanche_ext.plugins import ResidentDataPlugin
-from experiments import benchmarks, iterations, peak_memory, store
+from experiments import benchmarks, iterations, memory_sample, peak_memory, store
 from experiments.benchmarks import Benchmark
 from experiments.errors import UserError
 from experiments.job import Job
@@ -111,6 +111,9 @@ def train_seed(job: Job, seed: int) -> dict[str, Any]:
                 spent = train_stream(strategy, benchmark, options, progress)
         finally:
             progress.close()
+    if job.directory is not None:
+        rows = measures.memory_rows(job.arrays.maximum)
+        memory_sample.leave(store.seed_directory(job.directory, seed), rows)
     return {
         "format": store.FORMAT,
         "benchmark": options.benchmark,
