@@ -113,7 +113,8 @@ def leave(directory: Path, rows: dict[str, np.ndarray] | None) -> None:
             return
         directory.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
-            np.savez_compressed(file, **rows)
+            columns: dict[str, Any] = rows
+            np.savez_compressed(file, **columns)
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
