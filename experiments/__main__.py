@@ -1,4 +1,4 @@
-"""``python -m experiments COMMAND``: list, run, table, report, bench."""
+"""``python -m experiments COMMAND``: list, run, table, study, report, bench."""
 
 import contextlib
 import io
@@ -13,12 +13,13 @@ import tyro
 from experiments.bench.command import Bench
 from experiments.errors import UserError
 from experiments.options import List, Report, Run
+from experiments.study.command import Study
 from experiments.table.command import Table
 
 PROGRAM = "python -m experiments"
 GO_ON = {
     **dict.fromkeys(
-        ("run", "table"),
+        ("run", "table", "study"),
         ": the same command, without --overwrite, runs what is missing",
     ),
     "bench": ": the file of --out has the cases that ended, if any; name the others "
@@ -29,6 +30,7 @@ Command = (
     Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[Run, tyro.conf.subcommand("run")]
     | Annotated[Table, tyro.conf.subcommand("table")]
+    | Annotated[Study, tyro.conf.subcommand("study")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Bench, tyro.conf.subcommand("bench")]
 )
@@ -56,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(
-    command: List | Run | Table | Report | Bench, words: Sequence[str]
+    command: List | Run | Table | Study | Report | Bench, words: Sequence[str]
 ) -> None:
     if isinstance(command, List):
         from experiments.listing import listing
@@ -70,6 +72,10 @@ def _dispatch(
         from experiments.table.command import run_table
 
         run_table(command, shlex.join([*PROGRAM.split(), *words]))
+    elif isinstance(command, Study):
+        from experiments.study.command import run_study
+
+        run_study(command, shlex.join([*PROGRAM.split(), *words]))
     elif isinstance(command, Bench):
         from experiments.bench.command import run_bench
 
@@ -80,7 +86,7 @@ def _dispatch(
         print(write_page(command.runs, command.output))
 
 
-def _parse(words: Sequence[str]) -> List | Run | Table | Report | Bench:
+def _parse(words: Sequence[str]) -> List | Run | Table | Study | Report | Bench:
     """The command as a dataclass; help goes to stdout and ends the program."""
     told = io.StringIO()
     try:

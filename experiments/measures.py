@@ -34,7 +34,7 @@ class Measures:
     def __init__(
         self, benchmark: Benchmark, memory: Any = None, loggers: Sequence[Any] = ()
     ) -> None:
-        self._record = record = EvaluationRecord(stream="test")
+        self.record = record = EvaluationRecord(stream="test")
         self._memory = self._health = None
         if memory is not None:
             (self._memory,) = memory_metrics(_Named(memory, benchmark))
@@ -51,7 +51,7 @@ class Measures:
 
     def result(self) -> dict[str, Any]:
         """The measured fields of ``result.json``."""
-        record = self._record
+        record = self.record
         known = record.task_masked_matrix
         return {
             "average_accuracy": record.average_accuracy,

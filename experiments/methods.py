@@ -14,7 +14,7 @@ Feed = Literal["first_epoch", "every_epoch", "experience"]
 """When rows are offered to a memory: with each minibatch of the first or of every epoch,
 or all rows of an experience at its end."""
 
-Admission = Literal["reservoir", "ring", "class_balanced", "score"]
+Admission = Literal["reservoir", "ring", "class_balanced", "herding", "score"]
 """What the memory keeps."""
 
 Balance = Literal["class", "none"]
@@ -118,8 +118,8 @@ def multi_strategy_replay(
     seed: int,
     mem_size: int = 200,
     batch_size_mem: int = 10,
-    criteria: str = "gradient,uncertainty,diversity",
-    admission: Admission = "class_balanced",
+    criteria: str = "forgetting",
+    admission: Admission = "herding",
     sampling: str = "mixed",
     temperature: float | None = None,
     w_age: float = 0.0,
@@ -151,7 +151,7 @@ def multi_strategy_replay(
         feed=feed,
         loss_weights=_WEIGHTS[loss_weights],
     )
-    by_class = admission in ("ring", "class_balanced") or (
+    by_class = admission in ("ring", "class_balanced", "herding") or (
         admission == "score" and balance == "class"
     )
     return _replay(plugin, row_per_class=by_class)

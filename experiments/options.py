@@ -150,7 +150,8 @@ class Run:
     """Keep data in memory as tensors instead of loading them sample by sample (never
     for upstream's own methods, so that they cost what they cost there)."""
     progress: Annotated[str, _one_of(PROGRESS)] = "auto"
-    """The bar on stderr; auto shows it on a terminal."""
+    """On stderr, a bar, and a line for each seed that ended; auto has lines for each
+    experience instead of the bar where there is no terminal; off has none of them."""
     loggers: Annotated[tuple[str, ...], _some_of(LOGGERS)] = ()
     """Loggers of Avalanche, which write to SEED/logs while a seed is trained."""
     out: Path = Path("runs")

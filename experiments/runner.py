@@ -18,7 +18,7 @@ from experiments.naming import resolved, run_directory
 from experiments.options import Run
 from experiments.rows import check_portions, hold_out
 from experiments.sources import experience_groups, read_arrays
-from experiments.summary import summary_table
+from experiments.summary import seed_line, summary_table
 
 
 def run(options: Run, command: str) -> None:
@@ -55,6 +55,8 @@ def run(options: Run, command: str) -> None:
             store.drop_others(directory, config)
         write_seed(directory, seed, config, result)
         results[seed] = result
+        if options.progress != "off":
+            print(seed_line(result), file=sys.stderr, flush=True)
 
     print(_title(job))
     print(summary_table([results[seed] for seed in options.seed_list]))

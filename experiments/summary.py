@@ -30,6 +30,13 @@ def summary_table(results: Sequence[Mapping[str, Any]]) -> str:
     return aligned(rows)
 
 
+def seed_line(result: Mapping[str, Any]) -> str:
+    """That a seed has ended, and how."""
+    seconds = result["train_seconds"] + result["eval_seconds"]
+    accuracy = 100 * result["average_accuracy"]
+    return f"seed {result['seed']}: accuracy {accuracy:.2f} %, {seconds:.1f} s"
+
+
 def aligned(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
     """Rows of cells as lines, the columns below each other.
 

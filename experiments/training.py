@@ -15,6 +15,7 @@ from avalanche_ext.plugins import ResidentDataPlugin
 from experiments import benchmarks, iterations, memory_sample, peak_memory, store
 from experiments.benchmarks import Benchmark
 from experiments.errors import UserError
+from experiments.from_memory import accuracy_from_memory
 from experiments.job import Job
 from experiments.loggers import open_loggers
 from experiments.measures import Measures
@@ -28,6 +29,8 @@ from experiments.upstream_limits import quiet
 
 ALLOCATION = ("allocate memory", "out of memory", "Storage size calculation overflow")
 """What torch says, as a plain RuntimeError, where memory is not to be had."""
+OVERFLOW = "without overflow"
+"""The same where a Python number is too large for a tensor's."""
 
 
 class Trainer(Naive):
@@ -64,13 +67,29 @@ def _sizes_that_fit() -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def _steps_that_fit(rate: float) -> Iterator[None]:
+    """Tell of a step that single precision cannot hold as what the user can change."""
+    try:
+        yield
+    except RuntimeError as error:
+        if OVERFLOW not in str(error):
+            raise
+        raise UserError(
+            f"a step is too long to be held in single precision, with learning rate "
+            f"{rate:g}: try --lr {rate_to_try(rate):g}, and smaller numbers by --set"
+        ) from error
+
+
 @_sizes_that_fit()
-def train_seed(job: Job, seed: int) -> dict[str, Any]:
+def train_seed(job: Job, seed: int, memory_epochs: int = 0) -> dict[str, Any]:
     """Train on one experience after the other, evaluate all of them after each.
 
     On a CPU the same job and seed give the same result, bit for bit apart from
     timings and memory, whatever was computed before in this process.
 
+    :param memory_epochs: afterwards, a new model is trained for so many epochs on the
+        memory alone; the result then has its ``memory_accuracy``.
     :return: the contents of ``result.json``.
     :raises UserError: where the method's memory cannot serve the benchmark, the loss
         is no number, or this machine's memory does not suffice.
@@ -83,9 +102,6 @@ def train_seed(job: Job, seed: int) -> dict[str, Any]:
         benchmark = recipe.prepare(options, benchmark)
     _check_memory(options, recipe, benchmark)
     _check_loss_weights(job, benchmark)
-    progress = ProgressPlugin(
-        iterations.expected(options, benchmark), f"seed {seed}", options.progress
-    )
     with _loggers(job, seed) as loggers, _threads(options.threads):
         RNGManager.set_random_seeds(seed)  # torch, CUDA, numpy and random
         task = benchmark.task._replace(seen=options.head == "seen")
@@ -95,6 +111,12 @@ def train_seed(job: Job, seed: int) -> dict[str, Any]:
         if limit is not None:
             more.append(iterations.IterationLimit(limit))
         measures = Measures(benchmark, recipe.memory, loggers)
+        progress = ProgressPlugin(
+            iterations.expected(options, benchmark),
+            f"seed {seed}",
+            options.progress,
+            measures.record,
+        )
         strategy = (recipe.strategy or Trainer)(
             model=model,
             optimizer=_optimizer(options, model),
@@ -107,8 +129,14 @@ def train_seed(job: Job, seed: int) -> dict[str, Any]:
             evaluator=measures.evaluator,
         )
         try:
-            with _imports_out_of_collections(), quiet():
+            with _imports_out_of_collections(), quiet(), _steps_that_fit(options.lr):
                 spent = train_stream(strategy, benchmark, options, progress)
+            worth = {}
+            if memory_epochs:
+                alone = MODELS[options.model](task, options.widths, options.weights)
+                worth["memory_accuracy"] = accuracy_from_memory(
+                    alone.to(job.device), recipe.memory, benchmark, memory_epochs, seed
+                )
         finally:
             progress.close()
     if job.directory is not None:
@@ -121,6 +149,7 @@ def train_seed(job: Job, seed: int) -> dict[str, Any]:
         "scenario": options.form,
         "seed": seed,
         **measures.result(),
+        **worth,
         "classes": benchmark.classes,
         **spent,
         "peak_memory_mb": peak(),

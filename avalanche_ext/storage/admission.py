@@ -3,11 +3,12 @@
 from typing import Literal, get_args
 
 from avalanche_ext.storage.by_class import ClassBalanced, Ring
+from avalanche_ext.storage.herding import Herding
 from avalanche_ext.storage.policy import Admission
 from avalanche_ext.storage.reservoir import Reservoir
 from avalanche_ext.storage.score_admission import Balance, Score
 
-AdmissionName = Literal["reservoir", "ring", "class_balanced", "score"]
+AdmissionName = Literal["reservoir", "ring", "class_balanced", "herding", "score"]
 ADMISSIONS: tuple[str, ...] = get_args(AdmissionName)
 
 
@@ -16,7 +17,8 @@ def make_admission(
 ) -> Admission:
     """The policy of that name: :class:`~avalanche_ext.storage.reservoir.Reservoir`,
     :class:`~avalanche_ext.storage.by_class.Ring`,
-    :class:`~avalanche_ext.storage.by_class.ClassBalanced` or
+    :class:`~avalanche_ext.storage.by_class.ClassBalanced`,
+    :class:`~avalanche_ext.storage.herding.Herding` or
     :class:`~avalanche_ext.storage.score_admission.Score`.
 
     :raises ValueError: for an unknown name, or ``per_class`` where it has no meaning.
@@ -30,6 +32,8 @@ def make_admission(
             f"per_class={per_class} belongs to admission 'ring', got {name!r}: "
             "leave it out"
         )
+    if name == "herding":
+        return Herding()
     if name == "score":
         return Score(balance)
     return Reservoir() if name == "reservoir" else ClassBalanced()

@@ -69,9 +69,10 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
         (:data:`~avalanche_ext.storage.criteria.CRITERIA`) or as objects
         (:class:`~avalanche_ext.storage.criteria.Criterion`).
     :param weights: of the mixed score, by criterion's name; 1 where none is given.
-    :param admission: what to keep: ``"reservoir"``, ``"ring"``, ``"class_balanced"`` or
-        ``"score"`` (see :func:`~avalanche_ext.storage.admission.make_admission`). Where
-        task labels are given, a class is a label of a task.
+    :param admission: what to keep: ``"reservoir"``, ``"ring"``, ``"class_balanced"``,
+        ``"herding"`` or ``"score"`` (see
+        :func:`~avalanche_ext.storage.admission.make_admission`). Where task labels are
+        given, a class is a label of a task.
     :param sampling: what to replay: ``"uniform"``, ``"mixed"``, a criterion's name,
         ``"priority"`` or ``"coreset"``, or such an object (see
         :func:`~avalanche_ext.storage.sampling.make_sampling`); without replacement.
@@ -101,7 +102,7 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
         self,
         max_size: int | None,
         *,
-        criteria: Sequence[str | Criterion] = ("gradient", "uncertainty", "diversity"),
+        criteria: Sequence[str | Criterion] = ("forgetting",),
         weights: Mapping[str, float] | None = None,
         admission: AdmissionName = "reservoir",
         sampling: str | Sampling = "uniform",
@@ -212,7 +213,8 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
         if self._policy.needs_groups:
             groups = self._classes(source.targets, source.tasks)
         self.meet(agent)
-        step = _COMPARED_AT_ONCE if self._policy.needs_values else len(source)
+        compares = self._policy.needs_values or self._policy.needs_vectors
+        step = _COMPARED_AT_ONCE if compares else len(source)
         kept = False
         for start in range(0, len(source), step):
             some = groups[start : start + step]

@@ -15,7 +15,7 @@ import torch
 from torch import Generator, Tensor
 
 from avalanche_ext.arguments import whole_number
-from avalanche_ext.storage.policy import Admission, Groups, Slots
+from avalanche_ext.storage.policy import Admission, Groups, Slots, Vectors
 
 
 class ByClass(Admission):
@@ -111,6 +111,7 @@ class Ring(ByClass):
         size: int,
         draw: Generator,
         values: Tensor | None = None,
+        vectors: Vectors | None = None,
     ) -> Slots:
         slots: Slots = {}
         for position, group in enumerate(groups):
@@ -126,7 +127,12 @@ class Ring(ByClass):
         return slots
 
     def victims(
-        self, n: int, stored: int, draw: Generator, values: Tensor | None = None
+        self,
+        n: int,
+        stored: int,
+        draw: Generator,
+        values: Tensor | None = None,
+        vectors: Vectors | None = None,
     ) -> list[int]:
         # Of equally large classes the one met last: the first hold the remainder.
         held = self._slots[::-1]
@@ -171,6 +177,7 @@ class ClassBalanced(ByClass):
         size: int,
         draw: Generator,
         values: Tensor | None = None,
+        vectors: Vectors | None = None,
     ) -> Slots:
         chances = torch.rand(len(groups), 3, generator=draw, dtype=torch.float64)
         slots: Slots = {}
@@ -220,7 +227,12 @@ class ClassBalanced(ByClass):
         return slot
 
     def victims(
-        self, n: int, stored: int, draw: Generator, values: Tensor | None = None
+        self,
+        n: int,
+        stored: int,
+        draw: Generator,
+        values: Tensor | None = None,
+        vectors: Vectors | None = None,
     ) -> list[int]:
         left = [list(held) for held in self._slots]
         chances = torch.rand(n, generator=draw, dtype=torch.float64).tolist()

@@ -56,7 +56,7 @@ def _is_column(scores: Scores, name: str) -> bool:
 def _is_there(scores: Scores, criterion: Any) -> bool:
     if _is_column(scores, criterion.name):
         return True
-    if not getattr(criterion, "live", False):
+    if not getattr(criterion, "live", False) or "drawn" not in scores.table.columns:
         return False
     compares = getattr(criterion, "compares_features", False)
     return not compares or scores.nearest is not None

@@ -12,8 +12,16 @@ from avalanche_ext.storage.classes import class_counts, class_of_each
 from avalanche_ext.storage.draws import Draws
 from avalanche_ext.storage.effective import SampleSizeWatch, Weighted, effective_size
 from avalanche_ext.storage.known import known_scores
-from avalanche_ext.storage.policy import Admission, Slots, slots_tensor
-from avalanche_ext.storage.rows import Rows, check_rows, count, index_tensor, take
+from avalanche_ext.storage.policy import Admission, Slots, Vectors, slots_tensor
+from avalanche_ext.storage.rows import (
+    Rows,
+    check_rows,
+    count,
+    flat,
+    index_tensor,
+    part,
+    take,
+)
 from avalanche_ext.storage.sampling import Sampling, make_sampling
 from avalanche_ext.storage.scorer import Scorer
 from avalanche_ext.storage.scores import Scored
@@ -193,8 +201,11 @@ class Memory:
             if scored is None:
                 scored = self.scorer.score(read(torch.arange(n)))
             values = self._values(scored, n)
+        vectors = None
+        if self._policy.needs_vectors:
+            vectors = self._vectors(read(torch.arange(n))["x"])
         slots = self._policy.admit(
-            groups, len(self.table), self.max_size, self._admitting, values
+            groups, len(self.table), self.max_size, self._admitting, values, vectors
         )
         first = self.seen
         self._counters.seen += n
@@ -219,6 +230,14 @@ class Memory:
         self._count_uses()
         return self._value.of(self._scores, incoming, n)
 
+    def _vectors(self, incoming: Rows) -> Vectors:
+        def stored(slots: Sequence[int]) -> Tensor:
+            index = index_tensor(slots).to(self.table.device)
+            return flat(take(self.table.column("x"), index))
+
+        arriving = flat(incoming).to(self.table.device)
+        return Vectors(arriving, stored, self.table.forms)
+
     def _grow(self, size: int) -> None:
         if size > self.max_size:
             self.table.resize(size)
@@ -236,8 +255,12 @@ class Memory:
                 f"cannot evict {n} of {len(self)} rows: n must leave at least one row"
             )
         values = self._values() if self._policy.needs_values and n else None
-        victims = self._policy.victims(n, len(self.table), self._admitting, values)
-        self._discard(victims)
+        vectors = None
+        if self._policy.needs_vectors and n:
+            vectors = self._vectors(part(self.table.column("x"), 0, 0))
+        self._discard(
+            self._policy.victims(n, len(self), self._admitting, values, vectors)
+        )
 
     def set_size(self, size: int) -> None:
         """Change the capacity; rows that no longer fit leave as by :meth:`evict`.

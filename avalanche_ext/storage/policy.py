@@ -7,8 +7,8 @@ of every move.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -18,6 +18,17 @@ Groups = Sequence[Hashable]
 
 Slots = dict[int, int]
 """Slot → position in the incoming batch of the row that takes it."""
+
+
+class Vectors(NamedTuple):
+    """What rows are, as vectors, for policies that compare them."""
+
+    incoming: Tensor
+    """Of the rows that arrive, shape ``(n, d)``."""
+    of: Callable[[Sequence[int]], Tensor]
+    """Of the rows stored at some slots, shape ``(k, d)``."""
+    form: int
+    """Another number where the rows stored have another form than before."""
 
 
 class Admission(ABC):
@@ -36,6 +47,9 @@ class Admission(ABC):
     needs_values = False
     """Whether rows are compared by value where not all fit."""
 
+    needs_vectors = False
+    """Whether every row is looked at."""
+
     @abstractmethod
     def admit(
         self,
@@ -44,19 +58,27 @@ class Admission(ABC):
         size: int,
         draw: Generator,
         values: Tensor | None = None,
+        vectors: Vectors | None = None,
     ) -> Slots:
         """Slots for a batch whose rows arrive one after the other.
 
         :param values: of each row stored, then of each that arrives.
+        :param vectors: what the rows are.
         """
 
     @abstractmethod
     def victims(
-        self, n: int, stored: int, draw: Generator, values: Tensor | None = None
+        self,
+        n: int,
+        stored: int,
+        draw: Generator,
+        values: Tensor | None = None,
+        vectors: Vectors | None = None,
     ) -> list[int]:
         """The ``n`` slots to empty when the memory must shrink.
 
         :param values: of each row stored.
+        :param vectors: what the rows are.
         """
 
     def surplus(self, groups: Groups, size: int) -> list[int]:

@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from avalanche_ext.arguments import whole_number
-from avalanche_ext.storage.policy import Admission, Groups, Slots
+from avalanche_ext.storage.policy import Admission, Groups, Slots, Vectors
 from avalanche_ext.storage.seeds import given_or_derived
 
 T = TypeVar("T")
@@ -48,6 +48,7 @@ class Reservoir(Admission):
         size: int,
         draw: Generator,
         values: Tensor | None = None,
+        vectors: Vectors | None = None,
     ) -> Slots:
         if size != self._size:
             self._size, self._decided = size, self.seen
@@ -75,7 +76,12 @@ class Reservoir(Admission):
         self._decided += self._AHEAD
 
     def victims(
-        self, n: int, stored: int, draw: Generator, values: Tensor | None = None
+        self,
+        n: int,
+        stored: int,
+        draw: Generator,
+        values: Tensor | None = None,
+        vectors: Vectors | None = None,
     ) -> list[int]:
         return torch.randperm(stored, generator=draw)[:n].tolist()
 

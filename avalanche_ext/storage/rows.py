@@ -68,6 +68,23 @@ def each(function: Callable[[Tensor], Tensor], rows: Rows) -> Rows:
     return like(rows, {name: each(function, value) for name, value in rows.items()})
 
 
+def flat(rows: Rows) -> Tensor:
+    """All numbers of each row as a vector, float32, shape ``(n, d)``.
+
+    :raises ValueError: for numbers that are no quantities, as those of tokens.
+    """
+    parts = []
+    for name, leaf in leaves(rows):
+        if not leaf.is_floating_point() and leaf.dtype is not torch.uint8:
+            raise ValueError(
+                f"rows are compared as vectors, and x{'.' * bool(name)}{name} holds "
+                f"{leaf.dtype}, which may be no quantity: give floating-point or uint8 "
+                "inputs, or choose an admission that does not compare them"
+            )
+        parts.append(leaf.reshape(len(leaf), leaf.shape[1:].numel()).float())
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
 def take(rows: Rows, index: Tensor) -> Rows:
     """The rows at ``index`` (a LongTensor, on any device), copied where they are."""
     if isinstance(rows, Tensor):

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from avalanche_ext.storage.by_class import ByClass, largest_first
-from avalanche_ext.storage.policy import Groups, Slots
+from avalanche_ext.storage.policy import Groups, Slots, Vectors
 
 Balance = Literal["class", "none"]
 
@@ -55,6 +55,7 @@ class Score(ByClass):
         size: int,
         draw: Generator,
         values: Tensor | None = None,
+        vectors: Vectors | None = None,
     ) -> Slots:
         n = len(groups)
         ranks = [self._ranks[group] for group in groups] if self.needs_groups else []
@@ -89,7 +90,12 @@ class Score(ByClass):
         return slots
 
     def victims(
-        self, n: int, stored: int, draw: Generator, values: Tensor | None = None
+        self,
+        n: int,
+        stored: int,
+        draw: Generator,
+        values: Tensor | None = None,
+        vectors: Vectors | None = None,
     ) -> list[int]:
         if values is None:
             raise ValueError("admission 'score' evicts by value: give a model")

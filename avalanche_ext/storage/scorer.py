@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from avalanche_ext.gradients import Criterion as Loss
 from avalanche_ext.gradients import Forward, forward_rows
-from avalanche_ext.storage.criteria import ScoredRows, ScoringContext
+from avalanche_ext.storage.criteria import ScoringContext
+from avalanche_ext.storage.rows import Rows
 from avalanche_ext.storage.scores import Scored, Scores
 
 _ROWS = 1024  # read from the table at a time
@@ -72,7 +73,7 @@ class Scorer:
             call=call or self.call,
         )
 
-    def score(self, rows: ScoredRows) -> Scored:
+    def score(self, rows: dict[str, Rows]) -> Scored:
         """Score rows of the form that is stored.
 
         :raises ValueError: for NaN scores, or without a model where one is needed.

@@ -10,7 +10,6 @@ from torch import Generator, Tensor
 from avalanche_ext.storage.criteria import (
     CRITERIA,
     Criterion,
-    ScoredRows,
     ScoringContext,
     WeightedCriterion,
     make_criteria,
@@ -32,15 +31,15 @@ _NOTHING = ScoringContext()
 class Scored(NamedTuple):
     """What is known of some rows."""
 
-    scores: dict[str, Tensor]
-    """Raw scores by criterion, shape ``(n,)``."""
+    columns: dict[str, Tensor]
+    """Raw scores, and what criteria remember, by column, shape ``(n,)``."""
     features: Tensor | None
     """Shape ``(n, d)``, where they are kept."""
 
     def take(self, rows: Tensor | slice) -> "Scored":
         """What is known of some of the rows."""
         features = None if self.features is None else self.features[rows]
-        return Scored({name: s[rows] for name, s in self.scores.items()}, features)
+        return Scored({name: c[rows] for name, c in self.columns.items()}, features)
 
 
 @dataclass
@@ -111,9 +110,13 @@ class Scores:
     @property
     def facts(self) -> tuple[str, ...]:
         """Columns that the table has for scores."""
-        if not self.active:
-            return ()
-        return ("drawn", "scored", *map(column_of, self._kept))
+        return ("drawn", "scored", *self._columns) if self.active else ()
+
+    @property
+    def _columns(self) -> list[str]:
+        """Columns of what is known of rows."""
+        remembered = [getattr(c, "remembers", None) for c in self._kept.values()]
+        return [*map(column_of, self._kept), *filter(None, remembered)]
 
     @property
     def reads(self) -> frozenset[str]:
@@ -142,7 +145,7 @@ class Scores:
 
     # Scores of rows that are not stored, or stored anew
 
-    def score(self, rows: ScoredRows, context: ScoringContext) -> Scored:
+    def score(self, rows: dict[str, Rows], context: ScoringContext) -> Scored:
         """Score rows, and find their features, which are kept of rows with an index.
 
         :raises ValueError: for NaN scores, naming criterion and rows, or where a
@@ -156,11 +159,24 @@ class Scores:
             kept = slots >= 0
             if kept.any():
                 self.place(slots[kept], features[kept.to(features.device)])
-        scores = {
-            name: checked_scores(criterion.score(rows, context), name).float()
-            for name, criterion in self._kept.items()
-        }
-        return Scored(scores, features)
+        columns = {}
+        for name, criterion in self._kept.items():
+            remembered = getattr(criterion, "remembers", None)
+            if remembered is not None and remembered not in rows:
+                rows[remembered] = self._remembered(remembered, stored_slots(rows))
+            scores = criterion.score(rows, context)
+            columns[column_of(name)] = checked_scores(scores, name).float()
+            if remembered is not None:
+                columns[remembered] = criterion.remember(rows, context).float()  # type: ignore[attr-defined]
+        return Scored(columns, features)
+
+    def _remembered(self, column: str, slots: Tensor) -> Tensor:
+        """What a criterion remembers of the rows at these slots, NaN at −1."""
+        values = torch.full((len(slots),), torch.nan, device=self.table.device)
+        kept = slots >= 0
+        if column in self.table.columns and kept.any():
+            values[kept] = self.table.column(column)[slots[kept]]
+        return values
 
     def columns(self, n: int, scored: Scored | None) -> dict[str, Rows]:
         """Columns of ``n`` rows that are written; ``None``: their scores are stale."""
@@ -171,9 +187,10 @@ class Scores:
             "drawn": torch.full((n,), self.counters.draws, dtype=torch.int32),
             "scored": torch.full((n,), STALE if scored is None else self.counters.seen),
         }
-        for name in self._kept:
-            known = torch.zeros(n) if scored is None else scored.scores[name]
-            columns[column_of(name)] = known
+        for name in self._columns:
+            columns[name] = (
+                torch.full((n,), torch.nan) if scored is None else scored.columns[name]
+            )
         return columns
 
     def written(self, slots: Tensor, scored: Scored | None) -> None:
@@ -207,9 +224,7 @@ class Scores:
 
     def note(self, slots: Tensor, scored: Scored) -> None:
         """Take over new scores of the rows at ``slots``."""
-        values: dict[str, Tensor] = {
-            column_of(name): scored.scores[name] for name in self._kept
-        }
+        values = {name: scored.columns[name] for name in self._columns}
         values["scored"] = torch.full((len(slots),), self.counters.seen)
         self.table.set(slots, values)
         if self.any_stale:
@@ -237,7 +252,8 @@ class Scores:
     ) -> list[Tensor]:
         """Scores of each stored row, then of ``n`` that arrive, by each criterion."""
         found = [self._criterion(name) for name in names]
-        if not self._live and self.nearest is None:
+        live = (getattr(p, "live", False) for c in found for p in _used(c))
+        if self.nearest is None and not any(live):
             return [self._of(criterion, {}, _NOTHING, incoming) for criterion in found]
         table, counters = self.table, self.counters
         new = torch.arange(n, device=table.device)
@@ -285,7 +301,8 @@ class Scores:
         stored: Tensor = self.table.column(column_of(criterion.name))
         if incoming is None:
             return stored
-        return torch.cat((stored, incoming.scores[criterion.name].to(stored)))
+        arriving = incoming.columns[column_of(criterion.name)]
+        return torch.cat((stored, arriving.to(stored)))
 
     def _criterion(self, name: str) -> Criterion:
         if name not in self._known:

@@ -43,7 +43,7 @@ class Softmax:
     """
 
     name: str
-    temperature: float = 0.1
+    temperature: float = 0.2
     replacement: bool = False
     reads: ClassVar[Reads] = "scores"
     weighs: ClassVar[bool] = False

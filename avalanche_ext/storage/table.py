@@ -55,6 +55,8 @@ class ExemplarTable:
                 f"a memory-mapped table lives on the host, got device {self.device}: "
                 "leave out the directory or the device"
             )
+        self.forms = 0
+        """How often the inputs held were replaced by others."""
         self._columns: dict[str, Column] = {}
         self._form: dict[str, tuple[torch.dtype, torch.Size]] = {}  # of a row
         self._length = 0
@@ -192,12 +194,14 @@ class ExemplarTable:
     def recast(self, rows: Mapping[str, Rows]) -> None:
         """Replace columns by ``rows``, which may be of another form, or add them."""
         held = {other: _plain(self.column(other)) for other in self._columns}
+        self.forms += "x" in rows
         self._fill({**held, **rows})
 
     def state_dict(self) -> dict[str, Any]:
         """Capacity and rows, as plain dictionaries and tensors."""
         return {
             "capacity": self.capacity,
+            "forms": self.forms,
             "length": self._length,
             "columns": {name: _plain(self.column(name)) for name in self._columns},
         }
@@ -205,6 +209,7 @@ class ExemplarTable:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over the capacity and the rows of ``state``."""
         self.capacity = int(state["capacity"])
+        self.forms = state.get("forms", 0)
         self._fill(state["columns"])
 
     def __getstate__(self) -> dict[str, Any]:
@@ -213,6 +218,7 @@ class ExemplarTable:
             "device": self.device,
             "directory": self.directory,
             "capacity": self.capacity,
+            "forms": self.forms,
             "columns": {
                 name: _plain(self.column(name), copy=self._length < self.capacity)
                 for name in self._columns

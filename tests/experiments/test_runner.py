@@ -119,7 +119,10 @@ def test_a_seed_that_fails_leaves_nothing_and_earlier_ones_stay(place, fake, cap
     _, fail = fake
     fail.update({"at": 1, "with": UserError("no")})
     assert main(line()) == 2
-    assert capsys.readouterr().err == "error: no\n"
+    assert capsys.readouterr().err.splitlines() == [
+        "seed 0: accuracy 50.00 %, 1.0 s",
+        "error: no",
+    ]
     assert [p.name for p in (place / "runs" / NAME).iterdir()] == ["seed-0"]
 
 
@@ -217,6 +220,41 @@ def test_a_single_update_that_breaks_the_weights_ends_the_run(place, capsys):
     assert "in the evaluation after experience 1" in told
     assert "learning rate 1e+38: try --lr 0.1," in told
     assert not (place / "runs").exists()
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("rate", ["3e38", "1e39", "1e200"])
+def test_a_step_that_no_weight_can_take_is_told_in_one_line(
+    place, capsys, optimizer, rate
+):
+    rate = ("--lr", rate, "--optimizer", optimizer)
+    assert main(line("--seeds", "1", *rate)) == 2
+    told = capsys.readouterr().err
+    assert len(told.splitlines()) == 1
+    assert f"with learning rate {float(rate[1]):g}: try --lr 0.1" in told
+    assert not (place / "runs").exists()
+
+
+def test_what_torch_cannot_do_otherwise_is_not_called_a_long_step():
+    with pytest.raises(RuntimeError, match="shapes"), training._steps_that_fit(0.1):
+        raise RuntimeError("shapes differ")
+
+
+def test_a_run_tells_how_it_gets_on(place, capsys):
+    assert main(line("--seeds", "2")) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert [one.partition(" accuracy")[0] for one in lines] == [
+        *("seed 0, experience 1 of 2:", "seed 0, experience 2 of 2:", "seed 0:"),
+        *("seed 1, experience 1 of 2:", "seed 1, experience 2 of 2:", "seed 1:"),
+    ]
+    for result in results(place / "runs").values():
+        accuracy = 100 * result["average_accuracy"]
+        told = f"seed {result['seed']}: accuracy {accuracy:.2f} %,"
+        assert [one for one in lines if one.startswith(told)]
+        last = [one for one in lines if one.startswith(f"seed {result['seed']}, ")][-1]
+        assert f"experience 2 of 2: accuracy {accuracy:.2f} % over" in last
+    assert main(line("--seeds", "1", "--progress", "off", "--out", "quiet")) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_cuda_is_refused_where_there_is_none(place, monkeypatch, capsys):

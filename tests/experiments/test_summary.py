@@ -1,6 +1,6 @@
 """experiments/summary.py: figures and their alignment."""
 
-from experiments.summary import aligned, mean_with_sd, summary_table
+from experiments.summary import aligned, mean_with_sd, seed_line, summary_table
 
 
 def result(seed, accuracy, forgetting=0.1):
@@ -36,6 +36,10 @@ def test_one_seed_has_no_mean():
     lines = summary_table([result(3, 0.9, None)]).splitlines()
     assert len(lines) == 2
     assert lines[1].count("–") == 2
+
+
+def test_a_seed_that_ended_has_a_line():
+    assert seed_line(result(3, 0.91234)) == "seed 3: accuracy 91.23 %, 2.5 s"
 
 
 def test_a_mean_has_a_spread_from_two_on():

@@ -33,9 +33,12 @@ def batch(n, seed):
     return x, torch.randint(0, 4, (n,), generator=generator)
 
 
-def memory_of(model, stale=True, **options):
+CRITERIA = ("gradient", "uncertainty", "diversity")
+
+
+def memory_of(model, stale=True, criteria=CRITERIA, **options):
     """Some rows that were scored, then others that were not."""
-    memory = MultiStrategyBuffer(25, seed=0, **options)
+    memory = MultiStrategyBuffer(25, criteria=criteria, seed=0, **options)
     for seed in range(3):
         memory.add(*batch(10, seed), model=model)
         memory.sample(4)
@@ -87,7 +90,7 @@ def test_scores_one_row_at_a_time(stale, admission):
         stale,
         criteria=criteria,
         weights=weights,
-        sampling="mixed",
+        sampling=Softmax("mixed", temperature=0.1),
         admission=admission,
     )
     known = (~memory.stale).nonzero()[:, 0].tolist()
@@ -130,8 +133,8 @@ def test_a_look_leaves_no_trace(sampling, stale):
     memory.known_scores()
     memory.effective_sample_size  # noqa: B018
     after = parts_of(memory)
-    assert len(before) == len(after)
-    assert all(map(torch.equal, before, after))
+    for one, other in zip(before, after, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
 
 
 def test_what_is_told_belongs_to_the_caller():
@@ -150,10 +153,16 @@ def test_only_what_is_in_use_is_told():
     assert list(memory_of(model, sampling="priority").known_scores()) == ["loss"]
     some = memory_of(model, sampling="diversity", criteria=("loss", "age"))
     assert set(some.known_scores()) == {"diversity", "age"}
+    some = memory_of(model, False, sampling="uniform", criteria=("age", "access"))
+    assert set(some.known_scores()) <= {"age", "access", "mixed"}  # cost nothing
+    some = memory_of(model, False, sampling="access", criteria=("age", "access"))
+    assert set(some.known_scores()) == {"age", "access", "mixed"}
+    some = memory_of(model, False, sampling="loss", criteria=("loss", "age"))
+    assert set(some.known_scores()) == {"loss", "age", "mixed"}
 
 
 def test_rows_that_are_all_stale_or_none():
-    memory = MultiStrategyBuffer(30, sampling="mixed", seed=0)
+    memory = MultiStrategyBuffer(30, criteria=CRITERIA, sampling="mixed", seed=0)
     assert memory.effective_sample_size == 0
     memory.add(*batch(8, 0))
     assert memory.effective_sample_size is None
@@ -196,7 +205,7 @@ def drawing(memory, draws, **options):
     ],
 )
 def test_an_odd_sampling_is_told_once(sampling, finding):
-    memory = MultiStrategyBuffer(25, sampling=sampling, seed=0)
+    memory = MultiStrategyBuffer(25, criteria=CRITERIA, sampling=sampling, seed=0)
     memory.add(*batch(30, 0), model=network())
     [(number, message)] = drawing(memory, 1100)
     assert number == 768

@@ -13,6 +13,7 @@ from avalanche_ext.storage.criteria.context import (
     ScoredRows,
     ScoringContext,
 )
+from avalanche_ext.storage.criteria.forgetting import ForgettingCriterion
 from avalanche_ext.storage.criteria.loss import GradientCriterion, LossCriterion
 from avalanche_ext.storage.criteria.novelty import DiversityCriterion, EnergyCriterion
 from avalanche_ext.storage.criteria.uncertainty import UncertaintyCriterion
@@ -26,6 +27,7 @@ __all__ = [
     "Criterion",
     "DiversityCriterion",
     "EnergyCriterion",
+    "ForgettingCriterion",
     "GradientCriterion",
     "LossCriterion",
     "ScoredRows",
@@ -38,6 +40,7 @@ __all__ = [
 _MAKERS = {
     "gradient": GradientCriterion,
     "loss": LossCriterion,
+    "forgetting": ForgettingCriterion,
     "uncertainty": UncertaintyCriterion,
     "diversity": DiversityCriterion,
     "energy": EnergyCriterion,

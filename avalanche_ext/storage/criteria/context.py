@@ -31,6 +31,8 @@ class Criterion(Protocol):
     instead of keeping its scores. ``compares_features = True``: it needs
     ``context.stored``. ``reads``: the quantities that it asks :meth:`ScoringContext.know`
     for, by default ``("outputs", "losses")``, which a training step then notes.
+    ``remembers``: a column of the memory that its method ``remember(rows, context)``
+    makes whenever rows are scored; the rows come with its values before, NaN for none.
 
     A criterion that prefers rows the model gets wrong:
 
