@@ -12,7 +12,7 @@ from avalanche.training.supervised import Naive
 from torch.utils.data import DataLoader
 
 from avalanche_ext.plugins import ResidentDataPlugin
-from experiments import benchmarks, iterations, peak_memory, store
+from experiments import benchmarks, iterations, memory_sample, peak_memory, store
 from experiments.benchmarks import Benchmark
 from experiments.errors import UserError
 from experiments.from_memory import accuracy_from_memory
@@ -139,6 +139,9 @@ def train_seed(job: Job, seed: int, memory_epochs: int = 0) -> dict[str, Any]:
                 )
         finally:
             progress.close()
+    if job.directory is not None:
+        rows = measures.memory_rows(job.arrays.maximum)
+        memory_sample.leave(store.seed_directory(job.directory, seed), rows)
     return {
         "format": store.FORMAT,
         "benchmark": options.benchmark,
