@@ -27,10 +27,6 @@ _SAME = ("benchmark", "method", "scenario")
 _SCENARIOS = ("task", "domain", "class")
 
 
-class ReportError(UserError, ValueError):
-    """A run directory that no page can be made of; the message says what to do."""
-
-
 @dataclass(frozen=True)
 class Quantity:
     """A number of a result, how it is called and how it is written."""
@@ -129,13 +125,13 @@ def mean_and_sd(values: ArrayLike) -> tuple[Array, Array]:
 def load_run(directory: Path) -> Run:
     """Read every seed of a run directory.
 
-    :raises ValueError: no result there, or a file that is not readable as one.
+    :raises UserError: no result there, or a file that is not readable as one.
     """
     directory = Path(directory)
     folders = sorted(directory.glob("seed-*/"), key=lambda folder: folder.name)
     done = [folder for folder in folders if (folder / "result.json").is_file()]
     if not done:
-        raise ReportError(_nothing(directory))
+        raise UserError(_nothing(directory))
     results, configs = [], []
     for folder in done:
         result = read(folder / "result.json", EXPECTED, FIGURES)
@@ -161,17 +157,17 @@ def write_report(run_directories: Sequence[Path], output: Path) -> Path:
         several are compared first.
     :param output: the file to write; its folder is made where it does not exist.
     :return: ``output``.
-    :raises ValueError: no directory given, one without results, or a file in one that
+    :raises UserError: no directory given, one without results, or a file in one that
         is no JSON or of another format; the message names it.
     """
     output = Path(output)
     if output.is_dir():
-        raise ReportError(
+        raise UserError(
             f"{output} is a directory; name a file, such as {output / 'report.html'}"
         )
     directories = {Path(path).resolve(): Path(path) for path in run_directories}
     if not directories:
-        raise ReportError(
+        raise UserError(
             "no run directory given; name one or several, such as "
             "runs/split-digits-naive-class"
         )
@@ -348,12 +344,12 @@ def _check(result: dict[str, Any], path: Path, first: dict[str, Any]) -> None:
     """Raise for a result that is malformed or not of the same run as ``first``."""
     for key in _SAME:
         if result[key] != first[key]:
-            raise ReportError(
+            raise UserError(
                 f"{path} is of {key} {result[key]!r}, the seeds beside it of "
                 f"{first[key]!r}; keep one run in a directory"
             )
     if len(result["memory_composition"]) != len(first["memory_composition"]):
-        raise ReportError(
+        raise UserError(
             f"{path}: memory_composition has another length than those of the seeds "
             "beside it; keep one run in a directory"
         )
@@ -365,12 +361,12 @@ def _check(result: dict[str, Any], path: Path, first: dict[str, Any]) -> None:
             shape = None
         # Only a matrix has to hold something: joint training forgets nothing.
         if shape is None or len(shape) != number or (number == 2 and 0 in shape):
-            raise ReportError(
+            raise UserError(
                 f"{path}: {key} is not {kinds[number]} (null where undefined); "
                 "remove it and run again"
             )
         if shape != _array(first[key]).shape:
-            raise ReportError(
+            raise UserError(
                 f"{path}: {key} has shape {shape}, that of the seeds beside it "
                 f"{_array(first[key]).shape}; keep one run in a directory"
             )

@@ -32,7 +32,8 @@ def run(options: Run, command: str) -> None:
     check_writable(directory)
     results = {} if options.overwrite else store.finished(directory, config)
     again = [seed for seed in options.seed_list if seed in results]
-    if note := store.other_origin(directory, again, config):
+    used = {directory.name: again}
+    if note := store.other_origin(directory.parent, used, config):
         print(f"note: {note}", file=sys.stderr)
     for seed in options.seed_list:
         if seed in results:
@@ -106,7 +107,7 @@ def write_page(runs: Sequence[Path], output: Path) -> Path:
 
     try:
         return write_report(runs, output)
-    except (ValueError, OSError) as error:
+    except OSError as error:
         raise UserError(" ".join(str(error).split())) from error
 
 

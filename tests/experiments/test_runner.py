@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import report, runner, store, training
+from experiments import origin, report, runner, training
 from experiments.__main__ import main
 from experiments.errors import UserError
 from experiments.options import Run
@@ -237,7 +237,7 @@ def test_results_of_another_state_of_the_code_are_told_and_used(
 ):
     trained, _ = fake
     state = {"commit": "a" * 40, "dirty": False}
-    monkeypatch.setattr(store, "git_state", lambda: dict(state))
+    monkeypatch.setattr(origin, "git_state", lambda: dict(state))
     assert main(line("--seeds", "2")) == 0
     assert main(line("--seeds", "2")) == 0
     assert "note" not in capsys.readouterr().err
@@ -245,7 +245,7 @@ def test_results_of_another_state_of_the_code_are_told_and_used(
     assert main(line("--seeds", "3")) == 0
     notes = [t for t in capsys.readouterr().err.splitlines() if "note: " in t]
     assert len(notes) == 1
-    for part in ("seeds 0, 1 by commit aaaaaaa,", "now commit bbbbbbb", "--overwrite"):
+    for part in ("seeds 0–1 by commit aaaaaaa,", "now commit bbbbbbb", "--overwrite"):
         assert part in notes[0]
     assert trained == [0, 1, 2]
     # Only seeds that are used again count.
