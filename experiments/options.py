@@ -124,8 +124,8 @@ class Run:
     resnet18 has none)."""
     init: Annotated[str | None, _one_of(INITS)] = None
     """Weights of its linear layers: Xavier-uniform with zero biases, the same with an
-    output layer of zeros, or PyTorch's own as everything else (none: xavier for mlp,
-    default otherwise)."""
+    output layer of zeros, truncated normal of sd 0.1 with biases of 0.1, or PyTorch's
+    own as everything else (none: xavier for mlp, default otherwise)."""
     optimizer: Annotated[str, _one_of(OPTIMIZERS)] = "sgd"
     """The optimizer, the same over all experiences."""
     reset_optimizer: bool = False

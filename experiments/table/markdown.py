@@ -4,7 +4,14 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
 from experiments.table.protocol import METRICS, Protocol
-from experiments.table.show import RECALLED, conclusion, figure, is_recalled, measured
+from experiments.table.show import (
+    RECALLED,
+    conclusion,
+    figure,
+    is_recalled,
+    measured,
+    remarks,
+)
 from experiments.table.verdict import Comparison
 
 WIDTH = 88
@@ -42,11 +49,11 @@ def block(table: Protocol, compared: Mapping[str, Sequence[Comparison]]) -> str:
     if any(is_recalled(one.published) for one in every):
         told.append(RECALLED)
     told += conclusion(table, compared)
-    told += [
-        f"{table.cells[name].label}: {table.cells[name].note}"
+    told += remarks(
+        (table.cells[name].label, table.cells[name].note)
         for name in shown
         if not table.cells[name].counted
-    ]
+    )
     intro = textwrap.fill(
         " ".join(f"{_capital(sentence).rstrip('.')}." for sentence in told),
         WIDTH,
