@@ -16,15 +16,21 @@ from experiments.options import List, Report, Run
 from experiments.table.command import Table
 
 PROGRAM = "python -m experiments"
+AGAIN = ": the same command, without --overwrite, runs what is missing"
 GO_ON = {
-    **dict.fromkeys(
-        ("run", "table"),
-        ": the same command, without --overwrite, runs what is missing",
-    ),
+    "run": AGAIN,
+    "table": AGAIN,
     "bench": ": the file of --out has the cases that ended, if any; name the others "
     "and another file to measure them",
 }
 """What to do after an interruption, by command."""
+SEVERAL = {
+    "--set": "name=value",
+    "--cells": "CELL",
+    "--samples": "INT",
+    "--loggers": "NAME",
+}
+"""Options of several values, and what one looks like. (No --hidden is no hidden layer.)"""
 Command = (
     Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[Run, tyro.conf.subcommand("run")]
@@ -98,27 +104,31 @@ def _parse(words: Sequence[str]) -> List | Run | Table | Report | Bench:
 
 
 def _joined(words: Sequence[str]) -> list[str]:
-    """Gather repeated ``--set``: the parser would keep the last one only.
+    """Gather options of several values: of repeated ones the parser keeps the last.
 
-    :raises UserError: for one that nothing follows, which the parser would ignore.
+    :raises UserError: for one that no value follows, which the parser would ignore.
     """
+    apart: list[str] = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        apart += [name, value] if name in SEVERAL and equals else [word]
     kept: list[str] = []
-    settings: list[str] = []
-    place = None
-    inside = False
-    for word, following in zip(words, [*words[1:], "-"], strict=False):
-        if word == "--set":
-            if following.startswith("-"):
-                raise UserError("--set without a value: write --set name=value")
-            inside, place = True, len(kept) if place is None else place
+    values: dict[str, list[str]] = {}
+    inside = ""
+    for word, following in zip(apart, [*apart[1:], "--"], strict=False):
+        if word in SEVERAL:
+            if following.startswith("--"):
+                raise UserError(f"{word} without a value: write {word} {SEVERAL[word]}")
+            if word not in values:
+                kept.append(word)
+            inside = word
+            values.setdefault(word, [])
         elif inside and not word.startswith("-"):
-            settings.append(word)
+            values[inside].append(word)
         else:
-            inside = False
+            inside = ""
             kept.append(word)
-    if settings:
-        kept[place:place] = ["--set", *settings]
-    return kept
+    return [one for word in kept for one in (word, *values.get(word, ()))]
 
 
 def _one_line(box: str) -> str:

@@ -140,9 +140,9 @@ def check_writable(directory: Path) -> None:
         there already; nothing is left behind.
     """
     there = directory.absolute()
-    while not there.exists():
-        there = there.parent
     try:
+        while not there.exists():
+            there = there.parent
         # Permissions do not tell: nobody can write to some file systems.
         with tempfile.TemporaryDirectory(dir=there):
             pass

@@ -290,6 +290,15 @@ def test_a_file_system_that_takes_no_files_is_refused(monkeypatch, tmp_path):
         runner.check_writable(tmp_path / "runs")
 
 
+def test_a_place_that_cannot_be_looked_at_is_refused(monkeypatch, tmp_path):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(runner.Path, "exists", refuse)
+    with pytest.raises(UserError, match=r"cannot write to .* \(Permission denied"):
+        runner.check_writable(tmp_path / "runs")
+
+
 def test_a_place_is_tried_and_left_as_it_was(tmp_path):
     runner.check_writable(tmp_path / "runs" / "one")
     assert list(tmp_path.iterdir()) == []
