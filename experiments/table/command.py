@@ -153,7 +153,8 @@ class _Run:
         self._check(Jobs())
         there = sum(map(len, self.results.values()))
         if there:
-            print(f"{there} results are there already", file=sys.stderr)
+            plural = "s" * (there != 1)
+            print(f"{there} result{plural} there already", file=sys.stderr)
         with closing(work_through(Training, due, self.options.jobs)) as outcomes:
             for outcome in outcomes:
                 self._keep(outcome)

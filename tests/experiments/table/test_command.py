@@ -90,7 +90,7 @@ def test_what_is_there_is_kept_and_the_rest_runs(table, trainings, tmp_path):
     trainings.done.clear()
     printed = table()
     assert trainings.done == [("er", 0), ("er", 1)]
-    assert "2 results are there already" in table.told.err
+    assert "2 results there already" in table.told.err
     assert row(printed, "plain").endswith("reproduced")
     trainings.done.clear()
     assert row(table(), "er").endswith("reproduced")
