@@ -24,6 +24,7 @@ GO_ON = {
     "and another file to measure them",
 }
 """What to do after an interruption, by command."""
+Asked = List | Run | Table | Report | Bench
 SEVERAL = {
     "--set": "name=value",
     "--cells": "CELL",
@@ -61,9 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _dispatch(
-    command: List | Run | Table | Report | Bench, words: Sequence[str]
-) -> None:
+def _dispatch(command: Asked, words: Sequence[str]) -> None:
     if isinstance(command, List):
         from experiments.listing import listing
 
@@ -86,17 +85,18 @@ def _dispatch(
         print(write_page(command.runs, command.output))
 
 
-def _parse(words: Sequence[str]) -> List | Run | Table | Report | Bench:
+def _parse(words: Sequence[str]) -> Asked:
     """The command as a dataclass; help goes to stdout and ends the program."""
     told = io.StringIO()
     try:
         with contextlib.redirect_stderr(told):
-            return tyro.cli(
+            asked: Asked = tyro.cli(
                 Command,
                 prog=PROGRAM,
                 description="Continual-learning benchmarks: train, evaluate, report.",
                 args=_joined(words),
             )
+            return asked
     except SystemExit as end:
         if not end.code:
             raise

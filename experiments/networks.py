@@ -141,7 +141,8 @@ class MultiHead(MultiTaskModule):
 
     def forward(self, x: Tensor, task_labels: Tensor) -> Tensor:
         """Logits of each row's own head, shape ``(n, outputs)``."""
-        return self.classifier(self.features(x), task_labels)
+        logits: Tensor = self.classifier(self.features(x), task_labels)
+        return logits
 
 
 def xavier(model: nn.Module) -> None:

@@ -229,8 +229,8 @@ class Run:
             if not 0 <= getattr(self, name) < 1:
                 raise _refused(name, getattr(self, name), "0 or more and below 1")
         if not 0 <= self.first_seed <= LAST_SEED + 1 - self.seeds:
-            allowed = f"0 or more, and no seed above {LAST_SEED}"
-            raise _refused("first_seed", self.first_seed, allowed)
+            told = f"0 or more, and no seed above {LAST_SEED}"
+            raise _refused("first_seed", self.first_seed, told)
         if not 0 < self.lr < float("inf"):
             raise _refused("lr", self.lr, "a number above 0")
         if not 0 <= self.momentum < 1:

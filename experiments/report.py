@@ -132,7 +132,8 @@ def load_run(directory: Path) -> Run:
     done = [folder for folder in folders if (folder / "result.json").is_file()]
     if not done:
         raise UserError(_nothing(directory))
-    results, configs = [], []
+    results: list[dict[str, Any]] = []
+    configs: list[dict[str, Any]] = []
     for folder in done:
         result = read(folder / "result.json", EXPECTED, FIGURES)
         _check(result, folder / "result.json", results[0] if results else result)

@@ -148,7 +148,8 @@ def _tensors(stream: Sequence[Any]) -> list[Pair]:
         leaf = experience.dataset._flat_data
         while not isinstance(leaf, TensorDataset):
             (leaf,) = leaf._datasets
-        pairs.append(leaf.tensors)
+        x, y = leaf.tensors
+        pairs.append((x, y))
     return pairs
 
 
