@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -88,23 +88,8 @@ def train_seed(job: Job, seed: int) -> dict[str, Any]:
     )
     with _loggers(job, seed) as loggers, _threads(options.threads):
         RNGManager.set_random_seeds(seed)  # torch, CUDA, numpy and random
-        task = benchmark.task._replace(seen=options.head == "seen")
-        model = MODELS[options.model](task, options.widths, options.weights)
-        more: list[Any] = [ResidentDataPlugin()] if options.in_memory else []
-        limit = iterations.limit(options, benchmark)
-        if limit is not None:
-            more.append(iterations.IterationLimit(limit))
-        measures = Measures(benchmark, recipe.memory, loggers)
-        strategy = (recipe.strategy or Trainer)(
-            model=model,
-            optimizer=_optimizer(options, model),
-            criterion=torch.nn.CrossEntropyLoss(),
-            train_mb_size=options.batch_size,
-            train_epochs=options.passes,
-            eval_mb_size=options.eval_batch_size,
-            device=torch.device(job.device),
-            plugins=[*recipe.plugins, *more, progress],
-            evaluator=measures.evaluator,
+        strategy, measures = set_up(
+            options, recipe, benchmark, job.device, progress, loggers
         )
         try:
             with _imports_out_of_collections(), quiet():
@@ -123,6 +108,36 @@ def train_seed(job: Job, seed: int) -> dict[str, Any]:
         "peak_memory_mb": peak(),
         "iterations": progress.iterations,
     }
+
+
+def set_up(
+    options: Run,
+    recipe: Recipe,
+    benchmark: Benchmark,
+    device: str,
+    progress: ProgressPlugin,
+    loggers: Sequence[Any] = (),
+) -> tuple[Any, Measures]:
+    """The strategy of a seed, with weights from torch's generator, and its measures."""
+    task = benchmark.task._replace(seen=options.head == "seen")
+    model = MODELS[options.model](task, options.widths, options.weights)
+    more: list[Any] = [ResidentDataPlugin()] if options.in_memory else []
+    limit = iterations.limit(options, benchmark)
+    if limit is not None:
+        more.append(iterations.IterationLimit(limit))
+    measures = Measures(benchmark, recipe.memory, loggers)
+    strategy = (recipe.strategy or Trainer)(
+        model=model,
+        optimizer=_optimizer(options, model),
+        criterion=torch.nn.CrossEntropyLoss(),
+        train_mb_size=options.batch_size,
+        train_epochs=options.passes,
+        eval_mb_size=options.eval_batch_size,
+        device=torch.device(device),
+        plugins=[*recipe.plugins, *more, progress],
+        evaluator=measures.evaluator,
+    )
+    return strategy, measures
 
 
 def _benchmark(job: Job, recipe: Recipe, seed: int) -> Benchmark:
