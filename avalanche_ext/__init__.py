@@ -6,8 +6,8 @@ Remembered: :class:`ExemplarTable`, :class:`MultiStrategyBuffer`,
 :class:`Softmax`, :class:`Priority`, :class:`Coreset`. Done with it:
 :class:`RehearsalPlugin` and its presets. For upstream's ``ParametricBuffer``: the
 ``…SelectionStrategy`` classes. Run: :class:`ResidentDataPlugin`,
-:class:`LeanEvaluationPlugin`, :class:`ScaleToUnit`, :mod:`~avalanche_ext.checkpoint`. Measured: :class:`EvaluationRecord` and the
-``…_metrics`` helpers.
+:class:`LeanEvaluationPlugin`, :class:`ScaleToUnit`, :mod:`~avalanche_ext.checkpoint`.
+Measured: :class:`EvaluationRecord` and the ``…_metrics`` helpers.
 """
 
 from avalanche_ext import checkpoint
