@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from statistics import mean, stdev
 
 import pytest
 
@@ -26,6 +27,28 @@ def test_examples_run(capsys, tmp_path):
 
 def test_figures_are_those_of_the_result_files():
     assert readme.filled(README) == README
+
+
+def test_figures_of_the_study_are_those_of_its_results():
+    results = json.loads(
+        (readme.RESULTS / "studies/replay-confirmation.json").read_text()
+    )
+    arms = {
+        "reservoir": "reservoir, uniform",
+        "reservoir-same-time": "reservoir, a third more updates",
+        "class-balanced": "class-balanced, uniform",
+        "balanced-forgetting": "class-balanced, forgetting",
+        "herding-uniform": "herding, uniform",
+        "default": "herding, forgetting (the default)",
+    }
+    for arm, label in arms.items():
+        figures = []
+        for stream in ("balanced", "imbalanced", "noisy"):
+            seeds = results["results"][stream][arm]
+            assert len(seeds) == 16
+            values = [100 * seed["accuracy"] for seed in seeds.values()]
+            figures.append(f"{mean(values):.2f} ± {stdev(values):.2f}")
+        assert "| " + " | ".join([label, *figures]) + " |" in README.replace("**", "")
 
 
 def test_a_case_of_the_bench_is_that_measured_last(tmp_path, monkeypatch):
