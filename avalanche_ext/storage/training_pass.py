@@ -56,6 +56,9 @@ class TrainingPass:
             self._watch = self._stack.enter_context(
                 watching_features(model, rows, self.layer)
             )
+            # Before the recorder may inspect the model with other rows.
+            over = model.register_forward_hook(_Close(self._stack))
+            self._stack.callback(over.remove)
         if "gradient_norms" in reads:
             if self._recorder is None or self._recorder.model is not model:
                 self._recorder = GradientRecorder(model)
@@ -133,6 +136,16 @@ class TrainingPass:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.layer, self._recorder = state["layer"], None
         self._forget()
+
+
+class _Close:
+    """A module hook that ends what a stack holds."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.stack = stack
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
+        self.stack.close()
 
 
 class _Keep:

@@ -1,0 +1,45 @@
+"""avalanche_ext/storage/criteria/forgetting.py against the losses of each row, listed."""
+
+import torch
+from torch import nn
+
+from avalanche_ext import ForgettingCriterion, MultiStrategyBuffer
+
+
+def test_it_is_the_loss_above_the_lowest_of_all_that_were_scored():
+    torch.manual_seed(0)
+    x, y = torch.randn(12, 5), torch.arange(12) % 3
+    memory = MultiStrategyBuffer(
+        12, criteria=[ForgettingCriterion()], sampling="mixed", seed=0
+    )
+    history = []
+    for step in range(6):
+        torch.manual_seed(step)
+        model = nn.Linear(5, 3)
+        if not step:
+            memory.add(x, y, model=model)
+        memory.refresh(model)
+        with torch.no_grad():
+            losses = nn.functional.cross_entropy(model(x), y, reduction="none")
+        history.append(losses)
+        lowest = torch.stack(history).min(0).values
+        torch.testing.assert_close(memory.scores("forgetting"), losses - lowest)
+        torch.testing.assert_close(memory.table.column("lowest_loss"), lowest)
+
+
+def test_what_is_remembered_goes_with_its_row():
+    torch.manual_seed(0)
+    x, y = torch.randn(10, 5), torch.arange(10) % 2
+    memory = MultiStrategyBuffer(10, criteria=["forgetting"], sampling="mixed", seed=0)
+    first, second = nn.Linear(5, 2), nn.Linear(5, 2)
+    memory.add(x, y, model=first)
+    memory.evict(4)
+    memory.refresh(second)
+    held, labels = memory.table.column("x"), memory.table.column("y")
+    with torch.no_grad():
+        losses = [
+            nn.functional.cross_entropy(model(held), labels, reduction="none")
+            for model in (first, second)
+        ]
+    expected = losses[1] - torch.minimum(*losses)
+    torch.testing.assert_close(memory.scores("forgetting"), expected)
