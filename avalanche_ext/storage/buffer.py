@@ -10,7 +10,7 @@ from avalanche.benchmarks.utils import AvalancheDataset
 from avalanche.training.storage_policy import ExemplarsBuffer
 from torch import Tensor
 
-from avalanche_ext.arguments import whole_number
+from avalanche_ext.arguments import check_flag, whole_number
 from avalanche_ext.gradients import Criterion as Loss
 from avalanche_ext.storage.admission import AdmissionName, make_admission
 from avalanche_ext.storage.criteria import Criterion
@@ -151,6 +151,7 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
         self.refresh_every = whole_number(
             "refresh_every", refresh_every, "steps", least=0
         )
+        check_flag("refresh_at_end", refresh_at_end)
         self.refresh_at_end = refresh_at_end
         self._per_class = per_class
         self._balance = balance if admission == "score" else None
