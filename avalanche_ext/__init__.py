@@ -14,6 +14,7 @@ from avalanche_ext.metrics import (
     accuracy_metrics,
     backward_transfer_metrics,
     forgetting_metrics,
+    memory_health_metrics,
     memory_metrics,
     task_masked_accuracy_metrics,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "er_ring",
     "fast_reservoir_sampling",
     "forgetting_metrics",
+    "memory_health_metrics",
     "memory_metrics",
     "multi_strategy_replay",
     "reservoir_replay",

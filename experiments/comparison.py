@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.finished_run import FinishedRun
-from experiments.naming import word
+from experiments.values import word
 
 Runs = Sequence[FinishedRun]
 

@@ -10,7 +10,7 @@ display, no pyplot and no state that outlives a call.
 import hashlib
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import matplotlib
 import numpy as np
@@ -359,6 +359,15 @@ def _percent_axis(axes: Axes, step: int = 20) -> None:
 def _mean(values: Array) -> float:
     values = values[~np.isnan(values)]
     return float(values.mean()) if len(values) else float("nan")
+
+
+def drawn(size: tuple[float, float], paint: Callable[[Figure], None]) -> str:
+    """What ``paint`` draws on a figure of this size in inches, in the style of all."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(size)
+        figure.set_layout_engine("constrained")
+        paint(figure)
+        return _svg(figure)
 
 
 def _svg(figure: Figure) -> str:

@@ -107,6 +107,8 @@ def as_array(value: Any) -> Array:
 def _nothing(directory: Path) -> str:
     if (directory / "result.json").is_file():
         return f"{directory} is one seed of a run; name the run: {directory.parent}"
+    if any(directory.glob("*/seed-*/result.json")):
+        return f"{directory} holds several runs; name them, as in {directory / '*'}"
     there = "no results in" if directory.is_dir() else "no directory"
     return (
         f"{there} {directory}: expected seed-<s>/result.json there, which this makes: "

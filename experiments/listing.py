@@ -9,6 +9,7 @@ from experiments.options import SCENARIOS
 from experiments.sources import SOURCES
 from experiments.table import reading
 from experiments.table.show import cells
+from experiments.values import word
 
 
 def listing() -> str:
@@ -31,7 +32,7 @@ def _methods() -> dict[str, str]:
     lines = {}
     for name in methods.METHODS:
         own = ", ".join(
-            f"{option}={parameter.default}"
+            f"{option}={word(parameter.default)}"
             for option, parameter in methods.parameters(name).items()
         )
         lines[name] = methods.summary(name) + (f" [{own}]" if own else "")

@@ -1,20 +1,26 @@
 """What is measured in a run, as metrics of Avalanche and as fields of a result."""
 
+import dataclasses
+import math
 from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
+
+import numpy as np
 
 from avalanche_ext.metrics import (
     EvaluationRecord,
     accuracy_metrics,
     backward_transfer_metrics,
     forgetting_metrics,
+    memory_health_metrics,
     memory_metrics,
     task_masked_accuracy_metrics,
 )
 from avalanche_ext.plugins import LeanEvaluationPlugin
 from experiments import loggers as logging
+from experiments import memory_sample
 from experiments.benchmarks import Benchmark
 
 
@@ -29,15 +35,16 @@ class Measures:
         self, benchmark: Benchmark, memory: Any = None, loggers: Sequence[Any] = ()
     ) -> None:
         self.record = record = EvaluationRecord(stream="test")
-        self._memory = None
+        self._memory = self._health = None
         if memory is not None:
             (self._memory,) = memory_metrics(_Named(memory, benchmark))
+            (self._health,) = memory_health_metrics(memory)
         self.evaluator = LeanEvaluationPlugin(
             accuracy_metrics(record=record),
             task_masked_accuracy_metrics(record=record),
             forgetting_metrics(record=record),
             backward_transfer_metrics(record=record),
-            [] if self._memory is None else [self._memory],
+            [] if self._memory is None else [self._memory, self._health],
             logging.metrics(record) if loggers else [],
             loggers=loggers,
         )
@@ -55,7 +62,18 @@ class Measures:
             "accuracy_matrix_task_known": known,
             "forgetting": record.forgetting,
             "memory_composition": self._composition(),
+            "memory_health": self._readings(),
         }
+
+    def memory_rows(self, maximum: int | None) -> dict[str, np.ndarray] | None:
+        """Some rows of the memory as it is now; ``None`` without one.
+
+        :param maximum: see :func:`experiments.memory_sample.sample`.
+        """
+        if self._memory is None:
+            return None
+        named = self._memory.buffer
+        return memory_sample.sample(named.memory, named.of_each_row(), maximum)
 
     def _composition(self) -> list[dict[str, int]]:
         if self._memory is None:
@@ -66,6 +84,23 @@ class Measures:
             for counts in self._memory.by_experience.values()
         ]
 
+    def _readings(self) -> list[dict[str, Any]]:
+        if self._health is None:
+            return []
+        return [
+            _finite(dataclasses.asdict(health))
+            for health in self._health.by_experience.values()
+        ]
+
+
+def _finite(value: Any) -> Any:
+    """A value ready for JSON, which has no infinite numbers: they become null."""
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
 
 class _Named:
     """A memory that counts its rows by the data set's own classes.
@@ -75,7 +110,7 @@ class _Named:
     """
 
     def __init__(self, memory: Any, benchmark: Benchmark) -> None:
-        self._memory, self._classes = memory, benchmark.classes
+        self.memory, self._classes = memory, benchmark.classes
         self._by_number = benchmark.scenario == "class"  # labels go on between tasks
         self._numbered = [
             (task, name)
@@ -87,16 +122,26 @@ class _Named:
 
     @property
     def max_size(self) -> int:
-        return int(self._memory.max_size)
+        return int(self.memory.max_size)
 
     def __len__(self) -> int:
-        return len(self._memory)
+        return len(self.memory)
 
     def class_counts(self) -> dict[Any, int]:
         counts = Counter[Any]()
-        for key, count in self._memory.class_counts().items():
+        for key, count in self.memory.class_counts().items():
             counts[self._class(key)] += count
         return dict(counts)
+
+    def of_each_row(self) -> list[str]:
+        """What the class of each row is called, in the order of slots."""
+        table = self.memory.table
+        if not len(table):
+            return []
+        keys = table.column("y").tolist()
+        if "task" in table.columns:
+            keys = list(zip(table.column("task").tolist(), keys, strict=True))
+        return [self.name(self._class(key)) for key in keys]
 
     def _class(self, key: Any) -> Any:
         task, label = key if isinstance(key, tuple) else (None, key)
@@ -112,5 +157,5 @@ class _Named:
         """What a key of :meth:`class_counts` is called in a result."""
         if isinstance(key, tuple):
             return f"{key[1]} of task {key[0]}"
-        told = self._by_number or self._shared or "task" in self._memory.table.columns
+        told = self._by_number or self._shared or "task" in self.memory.table.columns
         return str(key) if told else f"label {key}"

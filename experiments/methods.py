@@ -1,14 +1,14 @@
 """The methods by name. A method's own options are the parameters of its function."""
 
 import inspect
-import math
 from collections.abc import Callable, Sequence
-from types import NoneType, UnionType
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from experiments.errors import UserError, unknown
 from experiments.recipe import Recipe
 from experiments.upstream import UPSTREAM
+from experiments.upstream_limits import at_least_one
+from experiments.values import Pair, described, read, word
 
 Feed = Literal["first_epoch", "every_epoch", "experience"]
 """When rows are offered to a memory: with each minibatch of the first or of every epoch,
@@ -22,7 +22,10 @@ Balance = Literal["class", "none"]
 
 LossWeights = Literal["mean", "by_experience"]
 """How the losses of current and replayed rows are summed: the mean over all rows, or the
-mean of each, weighted 1/k and 1 − 1/k in experience k."""
+mean of each, weighted 1/k and 1 − 1/k in experience k. Instead of a name: two weights."""
+
+TrainMetrics = Literal["all", "current"]
+"""Whether the training metrics of loggers see replayed rows, too."""
 
 
 def naive(*, seed: int) -> Recipe:
@@ -46,18 +49,21 @@ def reservoir_replay(
     mem_size: int = 200,
     batch_size_mem: int = 10,
     feed: Feed = "first_epoch",
-    loss_weights: LossWeights = "mean",
+    loss_weights: LossWeights | Pair = "mean",
+    train_metrics: TrainMetrics = "all",
 ) -> Recipe:
     """Replay of a uniform sample of everything seen so far (algorithm R)."""
     from avalanche_ext import plugins
 
+    at_least_one(mem_size=mem_size)
     return _replay(
         plugins.reservoir_replay(
             mem_size,
             batch_size_mem=batch_size_mem,
             seed=seed,
             feed=feed,
-            loss_weights=_WEIGHTS[loss_weights],
+            loss_weights=_weights(loss_weights),
+            train_metrics=train_metrics,
         )
     )
 
@@ -69,11 +75,13 @@ def er_ring(
     per_class: int | None = None,
     batch_size_mem: int = 10,
     feed: Feed = "first_epoch",
-    loss_weights: LossWeights = "mean",
+    loss_weights: LossWeights | Pair = "mean",
+    train_metrics: TrainMetrics = "all",
 ) -> Recipe:
     """Replay of the most recent samples of each class, per_class or equal shares."""
     from avalanche_ext import plugins
 
+    at_least_one(mem_size=mem_size, per_class=per_class)
     recipe = _replay(
         plugins.er_ring(
             mem_size,
@@ -81,7 +89,8 @@ def er_ring(
             batch_size_mem=batch_size_mem,
             seed=seed,
             feed=feed,
-            loss_weights=_WEIGHTS[loss_weights],
+            loss_weights=_weights(loss_weights),
+            train_metrics=train_metrics,
         ),
         row_per_class=True,
     )
@@ -96,18 +105,21 @@ def class_balanced_replay(
     mem_size: int = 200,
     batch_size_mem: int = 10,
     feed: Feed = "first_epoch",
-    loss_weights: LossWeights = "mean",
+    loss_weights: LossWeights | Pair = "mean",
+    train_metrics: TrainMetrics = "all",
 ) -> Recipe:
     """Replay of a uniform sample of each class, as balanced as the stream allows."""
     from avalanche_ext import plugins
 
+    at_least_one(mem_size=mem_size)
     return _replay(
         plugins.class_balanced_replay(
             mem_size,
             batch_size_mem=batch_size_mem,
             seed=seed,
             feed=feed,
-            loss_weights=_WEIGHTS[loss_weights],
+            loss_weights=_weights(loss_weights),
+            train_metrics=train_metrics,
         ),
         row_per_class=True,
     )
@@ -128,11 +140,13 @@ def multi_strategy_replay(
     refresh_every: int = 1,
     refresh_at_end: bool = True,
     feed: Feed = "first_epoch",
-    loss_weights: LossWeights = "mean",
+    loss_weights: LossWeights | Pair = "mean",
+    train_metrics: TrainMetrics = "all",
 ) -> Recipe:
     """Replay of the rows that criteria score highest, from a memory that they may fill."""
     from avalanche_ext import plugins
 
+    at_least_one(mem_size=mem_size)
     names, weights = _criteria(criteria)
     plugin = plugins.multi_strategy_replay(
         mem_size,
@@ -149,7 +163,8 @@ def multi_strategy_replay(
         refresh_at_end=refresh_at_end,
         seed=seed,
         feed=feed,
-        loss_weights=_WEIGHTS[loss_weights],
+        loss_weights=_weights(loss_weights),
+        train_metrics=train_metrics,
     )
     by_class = admission in ("ring", "class_balanced", "herding") or (
         admission == "score" and balance == "class"
@@ -203,7 +218,7 @@ def method_options(method: str, settings: Sequence[str]) -> dict[str, Any]:
         if name in given:
             raise UserError(f"--set gives {name!r} twice: give it once")
         given.add(name)
-        options[name] = _value(setting, text, allowed[name].annotation)
+        options[name] = read(setting, text, allowed[name].annotation)
     return options
 
 
@@ -224,7 +239,11 @@ def _by_experience(k: int) -> tuple[float, float]:
     return 1 / k, 1 - 1 / k
 
 
-_WEIGHTS = {"mean": None, "by_experience": _by_experience}
+def _weights(chosen: str | Sequence[float]) -> Any:
+    """Loss weights as the plugin takes them."""
+    if isinstance(chosen, str):
+        return {"mean": None, "by_experience": _by_experience}[chosen]
+    return tuple(chosen)
 
 
 def _replay(plugin: Any, row_per_class: bool = False) -> Recipe:
@@ -250,36 +269,6 @@ def _described(allowed: dict[str, inspect.Parameter]) -> str:
     if not allowed:
         return "it has none"
     return "use " + ", ".join(
-        f"{name} ({_kind(p.annotation)}, default {p.default})"
+        f"{name} ({described(p.annotation)}, default {word(p.default)})"
         for name, p in allowed.items()
     )
-
-
-def _kind(annotation: Any) -> str:
-    if isinstance(annotation, UnionType):
-        return " or ".join(_kind(part) for part in get_args(annotation))
-    if annotation is NoneType:
-        return "none"
-    choices = get_args(annotation)
-    return " or ".join(map(str, choices)) if choices else annotation.__name__
-
-
-def _value(setting: str, text: str, annotation: Any) -> Any:
-    """``text`` as a value of the annotated type."""
-    kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
-    for kind in kinds:
-        if kind is NoneType and text.lower() == "none":
-            return None
-        if kind is bool and text.lower() in ("true", "false"):
-            return text.lower() == "true"
-        if kind in (int, float, str):
-            try:
-                value = kind(text)
-            except ValueError:
-                continue
-            if kind is float and not math.isfinite(value):
-                raise UserError(f"--set {setting}: use a finite number")
-            return value
-        if text in get_args(kind):
-            return text
-    raise UserError(f"--set {setting}: {text!r} is not {_kind(annotation)}")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from experiments.job import Job
 from experiments.methods import parameters
 from experiments.options import Run
 from experiments.store import NO_MATTER
+from experiments.values import word
 
 LONGEST = 200
 """Characters of a folder's name; file systems take 255 bytes."""
@@ -77,12 +77,3 @@ def run_directory(job: Job, usual_device: str) -> Path:
         digest = hashlib.sha256(name.encode()).hexdigest()[:8]
         name = f"{name[: LONGEST - 9]}-{digest}"
     return options.out / name
-
-
-def word(value: Any) -> str:
-    """A value as one word, as ``--set`` takes it."""
-    if value is None or isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return ",".join(map(word, value)) or "none"
-    return str(value)

@@ -27,6 +27,10 @@ DEVICES = ("auto", "cpu", "cuda")
 PROGRESS = ("auto", "on", "off")
 LAST_SEED = 2**32 - 1
 """NumPy's generator takes no larger one."""
+LARGEST_INT = 2**63 - 1
+"""PyTorch's sizes are 64 bits."""
+MOST = {"experiences": 10_000, "threads": 1_024}
+"""Counts that a slip of the keyboard would make a machine choke on."""
 COUNTS = (
     "experiences",
     "stream_size",
@@ -225,14 +229,14 @@ class Run:
         check_loggers(self.loggers)
         for name in COUNTS:
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise _refused(name, value, "1 or more")
+            if value is not None and not 1 <= value <= MOST.get(name, LARGEST_INT):
+                raise _refused(name, value, _from_one(name))
         for name in ("hidden", "samples"):
             values = getattr(self, name) or ()
-            if any(value < 1 for value in values):
+            if any(not 1 <= value <= LARGEST_INT for value in values):
                 told = " ".join(map(str, values))
                 kind = "widths" if name == "hidden" else "numbers"
-                raise _refused(name, told, f"{kind} of 1 or more")
+                raise _refused(name, told, f"{kind} of {_from_one(name)}")
         for name in ("label_noise", "validation"):
             if not 0 <= getattr(self, name) < 1:
                 raise _refused(name, getattr(self, name), "0 or more and below 1")
@@ -277,6 +281,11 @@ class Run:
                 f"--hidden {widths}: {self.model} has no layers of that kind; leave it "
                 "out, or use --model mlp or cnn"
             )
+
+
+def _from_one(name: str) -> str:
+    most = MOST.get(name)
+    return f"1 to {most}" if most else "1 or more, below 2**63"
 
 
 def _refused(name: str, value: object, allowed: str) -> UserError:

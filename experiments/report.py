@@ -17,6 +17,7 @@ from markupsafe import Markup
 from experiments import figures
 from experiments.comparison import Group, groups
 from experiments.finished_run import FinishedRun, ReportError, as_array, load_run
+from experiments.memory_page import memory_section
 from experiments.quantities import QUANTITIES
 from experiments.spread import mean_and_sd
 from experiments.store import NO_MATTER
@@ -132,6 +133,7 @@ def _section(run: FinishedRun) -> dict[str, Any]:
             key: None if svg is None else Markup(svg) for key, svg in shown.items()
         },
         "config": _config(run),
+        "memory": memory_section(run),
     }
 
 

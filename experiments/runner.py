@@ -19,6 +19,7 @@ from experiments.options import Run
 from experiments.rows import check_portions, hold_out
 from experiments.sources import experience_groups, read_arrays
 from experiments.summary import seed_line, summary_table
+from experiments.values import word
 
 
 def run(options: Run, command: str) -> None:
@@ -117,8 +118,10 @@ def write_page(runs: Sequence[Path], output: Path) -> Path:
 
     try:
         return write_report(runs, output)
-    except (ValueError, OSError) as error:
-        raise UserError(" ".join(str(error).split())) from error
+    except OSError as error:
+        raise UserError(
+            f"cannot write {output} ({error.strerror}): name another file"
+        ) from error
 
 
 def _check_data(options: Run, arrays: Arrays, groups: list[list[int]]) -> None:
@@ -172,7 +175,7 @@ def _title(job: Job) -> str:
     length = f"{options.passes} epoch{'s' * (options.passes > 1)}"
     if options.iterations is not None:
         length = f"{options.iterations} iterations"
-    own = "".join(f", {name} {value}" for name, value in job.method_options.items())
+    own = "".join(f", {name} {word(v)}" for name, v in job.method_options.items())
     experiences = len(job.groups)
     return (
         f"{options.benchmark}, {options.form}-incremental, {experiences} "

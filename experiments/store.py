@@ -17,6 +17,8 @@ from experiments.options import Run
 from experiments.summary import COLUMNS
 
 FORMAT = 1
+MEMORY = "memory.npz"
+"""Some rows of a seed's memory; see :mod:`experiments.memory_sample`."""
 DISTRIBUTIONS = {
     "torch": "torch",
     "avalanche-lib": "avalanche-lib",
@@ -44,6 +46,11 @@ def seed_directory(run: Path, seed: int) -> Path:
     return run / f"seed-{seed}"
 
 
+def memory_part(directory: Path) -> Path:
+    """Where training leaves rows of the memory until the seed is written."""
+    return directory / f"{MEMORY}.part"
+
+
 def configuration(
     command: str,
     options: dict[str, Any],
@@ -68,12 +75,19 @@ def configuration(
 def write_seed(
     run: Path, seed: int, config: dict[str, Any], result: dict[str, Any]
 ) -> None:
-    """Write both files, the result last: where it is, everything is."""
+    """Write both files, the result last: where it is, everything is.
+
+    What was left of the memory (see :func:`memory_part`) gets its name between the two; an
+    earlier one goes.
+    """
     directory = seed_directory(run, seed)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "result.json").unlink(missing_ok=True)
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
     write_json(directory / "config.json", {**config, "seed": seed, "created": created})
+    (directory / MEMORY).unlink(missing_ok=True)
+    if memory_part(directory).exists():
+        os.replace(memory_part(directory), directory / MEMORY)
     write_json(directory / "result.json", result)
 
 

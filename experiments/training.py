@@ -12,7 +12,7 @@ from avalanche.training.supervised import Naive
 from torch.utils.data import DataLoader
 
 from avalanche_ext.plugins import ResidentDataPlugin
-from experiments import benchmarks, iterations, peak_memory, store
+from experiments import benchmarks, iterations, memory_sample, peak_memory, store
 from experiments.benchmarks import Benchmark
 from experiments.errors import UserError
 from experiments.from_memory import accuracy_from_memory
@@ -100,7 +100,7 @@ def train_seed(job: Job, seed: int, memory_epochs: int = 0) -> dict[str, Any]:
     benchmark = _benchmark(job, recipe, seed)
     if recipe.prepare is not None:
         benchmark = recipe.prepare(options, benchmark)
-    _check_memory(options, recipe, benchmark)
+    _check_memory(job, recipe, benchmark)
     _check_loss_weights(job, benchmark)
     with _loggers(job, seed) as loggers, _threads(options.threads):
         RNGManager.set_random_seeds(seed)  # torch, CUDA, numpy and random
@@ -139,6 +139,9 @@ def train_seed(job: Job, seed: int, memory_epochs: int = 0) -> dict[str, Any]:
                 )
         finally:
             progress.close()
+    if job.directory is not None:
+        rows = measures.memory_rows(job.arrays.maximum)
+        memory_sample.leave(store.seed_directory(job.directory, seed), rows)
     return {
         "format": store.FORMAT,
         "benchmark": options.benchmark,
@@ -228,7 +231,8 @@ def _optimizer(options: Run, model: torch.nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(model.parameters(), lr=options.lr, momentum=options.momentum)
 
 
-def _check_memory(options: Run, recipe: Recipe, benchmark: Benchmark) -> None:
+def _check_memory(job: Job, recipe: Recipe, benchmark: Benchmark) -> None:
+    options, own = job.options, job.method_options
     classes = benchmark.task.outputs
     if benchmark.task_labels:  # a class is a label of a task
         classes = sum(map(len, benchmark.classes))
@@ -238,6 +242,13 @@ def _check_memory(options: Run, recipe: Recipe, benchmark: Benchmark) -> None:
             f"{options.method}: a memory of {recipe.memory.max_size} rows is smaller "
             f"than the {classes} classes of {options.benchmark!r}: use "
             f"--set mem_size={classes} or more"
+        )
+    per_class = own.get("per_class")
+    if per_class is not None and per_class * classes < own["batch_size_mem"]:
+        raise UserError(
+            f"{options.method}: a memory of per_class={per_class} × {classes} classes is "
+            f"smaller than a replay batch of {own['batch_size_mem']}: use "
+            f"--set batch_size_mem={per_class * classes} or less"
         )
 
 

@@ -20,6 +20,7 @@ from avalanche_ext import (
     er_ring,
     fast_reservoir_sampling,
     forgetting_metrics,
+    memory_health_metrics,
     memory_metrics,
     reservoir_replay,
     task_masked_accuracy_metrics,
@@ -134,6 +135,9 @@ CASES = {
     "a memory's composition needs a buffer": {
         memory_metrics: NO_BUFFER,
         MemoryComposition: NO_BUFFER,
+    },
+    "the health of a memory is that of a MultiStrategyBuffer": {
+        memory_health_metrics: NO_BUFFER,
     },
     "RehearsalPlugin needs a MultiStrategyBuffer": {RehearsalPlugin: NO_BUFFER},
     "metrics must be plugin metrics or lists of them": {

@@ -1,13 +1,9 @@
 """What a memory holds: rows of each class and how full it is, over time."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, TypeAlias
 
-from avalanche.evaluation import PluginMetric
-from avalanche.evaluation.metric_results import MetricValue
-from avalanche.evaluation.metric_utils import EVAL
-
-from avalanche_ext.metrics.record import experience_index
+from avalanche_ext.metrics.over_time import OverTime
 
 __all__ = ["CountedBuffer", "MemoryClass", "MemoryComposition", "memory_metrics"]
 
@@ -27,10 +23,9 @@ class CountedBuffer(Protocol):
         ...
 
 
-class MemoryComposition(PluginMetric):
-    """Rows of each class in a memory, read at the start of every evaluation.
-
-    Not after training experiences, since an online stream has thousands of them.
+class MemoryComposition(OverTime[dict[MemoryClass, int]]):
+    """Rows of each class in a memory, read at the start of every evaluation: by label,
+    or by ``(task, label)`` where the memory stores task labels.
 
     :param buffer: the memory.
     :raises TypeError: if it lacks ``class_counts()``, ``len()`` or ``max_size``.
@@ -50,49 +45,17 @@ class MemoryComposition(PluginMetric):
                 + ", ".join(missing)
             )
         self.buffer = buffer
-        self.reset()
 
-    def reset(self) -> None:
-        """Drop the history; the memory itself is left alone."""
-        self.history: list[dict[MemoryClass, int]] = []
-        """Rows of each class, one dictionary for each evaluation: by label, or by
-        ``(task, label)`` where the memory stores task labels."""
-        self.experiences: list[int | None] = []
-        """For each item of :attr:`history`, the experience trained last before it:
-        None before any training, or for sub-experiences that blend several."""
-        self._trained: int | None = None
+    def read(self) -> dict[MemoryClass, int]:
+        """Rows of each class now."""
+        return dict(sorted(self.buffer.class_counts().items()))
 
-    def result(self) -> dict[MemoryClass, int] | None:
-        """Rows of each class at the last evaluation; None before the first."""
-        return self.history[-1] if self.history else None
-
-    @property
-    def by_experience(self) -> dict[int, dict[MemoryClass, int]]:
-        """:attr:`history` keyed by training experience, in the order of training;
-        the last evaluation after each counts, those before training do not."""
-        return {
-            trained: counts
-            for trained, counts in zip(self.experiences, self.history, strict=True)
-            if trained is not None
-        }
-
-    def before_training_exp(self, strategy: Any) -> None:
-        self._trained = experience_index(strategy.experience)
-
-    def before_eval(self, strategy: Any) -> list[MetricValue]:
-        counts = dict(sorted(self.buffer.class_counts().items()))
-        self.history.append(counts)
-        self.experiences.append(self._trained)
+    def values(self, reading: dict[MemoryClass, int]) -> Iterator[tuple[str, float]]:
+        """How full the memory is, and the rows of each class."""
         size = self.buffer.max_size
-        fill = len(self.buffer) / size if size else 0.0
-        # No stream in the names: at this point the strategy has no experience yet.
-        values = [(f"MemoryFill/{EVAL}_phase", fill)]
-        values += [
-            (f"MemoryRows_{_written(key)}/{EVAL}_phase", count)
-            for key, count in counts.items()
-        ]
-        x = strategy.clock.train_iterations
-        return [MetricValue(self, name, value, x) for name, value in values]
+        yield "MemoryFill", len(self.buffer) / size if size else 0.0
+        for key, count in reading.items():
+            yield f"MemoryRows_{_written(key)}", count
 
     def __str__(self) -> str:
         return "Memory"

@@ -1,7 +1,7 @@
 """How many rows a sampling really chooses from, and a warning where that is odd."""
 
 import warnings
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -13,6 +13,13 @@ FEWEST = 20
 """Rows from which on a sampling is judged: of very few, most are drawn anyway."""
 
 
+LOOK_EVERY = 256
+"""Draws from one look at a memory's sampling to the next, which costs as much as one."""
+IN_A_ROW = 3
+"""Looks that must find it odd before a memory warns of it."""
+
+
+@runtime_checkable
 class Weighted(Protocol):
     """What is judged: a sampling that draws by weights."""
 
@@ -66,17 +73,30 @@ class SampleSizeWatch:
         self.sampling = sampling
         self.warned = False
         """Whether there was something to warn of."""
+        self._draws = 0
+        self._odd = 0  # looks in a row at which there was something to warn of
+
+    def drawn(self, scores: Tensor) -> None:
+        """Note a draw by raw ``scores``, and look at every 256th: scores change from
+        step to step, so it warns when the third look in a row finds it odd."""
+        self._draws += 1
+        if not self._draws % LOOK_EVERY and not self.warned:
+            self._look(scores, IN_A_ROW)
 
     def look(self, scores: Tensor) -> float:
         """The effective sample size under raw ``scores``, shape ``(n,)``."""
+        return self._look(scores, 1)
+
+    def _look(self, scores: Tensor, enough: int) -> float:
         probability = self.sampling.probabilities(scores)
         size = effective_size(probability)
         stored = len(probability)
         if not self.warned and stored >= FEWEST:
-            self._judge(size, stored, bool((probability == probability[0]).all()))
+            equal = bool((probability == probability[0]).all())
+            self._judge(size, stored, equal, enough)
         return size
 
-    def _judge(self, size: float, stored: int, equal: bool) -> None:
+    def _judge(self, size: float, stored: int, equal: bool, enough: int) -> None:
         sampling = self.sampling
         if size > ALMOST_UNIFORM * stored and not sampling.asked_for_uniform:
             finding = "is almost uniform"
@@ -93,10 +113,14 @@ class SampleSizeWatch:
                 f"choose {sampling.flatter}, or look for rows whose scores stand out"
             )
         else:
+            self._odd = 0
+            return
+        self._odd += 1
+        if self._odd < enough:
             return
         self.warned = True
         warnings.warn(
             f"sampling {sampling.setting} {finding}: its effective sample size is "
             f"{size:.1f} of {stored} rows; {remedy}",
-            stacklevel=3,
+            stacklevel=4,
         )

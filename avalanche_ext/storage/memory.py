@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from avalanche_ext.arguments import whole_number
 from avalanche_ext.storage.classes import class_counts, class_of_each
 from avalanche_ext.storage.draws import Draws
+from avalanche_ext.storage.effective import SampleSizeWatch, Weighted, effective_size
+from avalanche_ext.storage.known import known_scores
 from avalanche_ext.storage.policy import Admission, Slots, Vectors, slots_tensor
 from avalanche_ext.storage.rows import (
     Rows,
@@ -73,6 +75,9 @@ class Memory:
         self._draws = Draws(seed ^ 0x5EED)
         self._used: list[Tensor] = []  # draws not yet counted in the uses column
         self._need(sampling)
+        self._watch = (
+            SampleSizeWatch(sampling) if isinstance(sampling, Weighted) else None
+        )
         if policy.needs_values:
             self._scores.use(*value.criteria)
 
@@ -342,7 +347,10 @@ class Memory:
             draw = Draw(index, torch.ones(len(index)))
         else:
             self.scorer.settle()
-            draw = sampling.draw(n, self._read_by(sampling), self._draws.generator)
+            read = self._read_by(sampling)
+            draw = sampling.draw(n, read, self._draws.generator)
+            if self._watch is not None and sampling is self._sampling:
+                self._watch.drawn(read)
         self._counters.draws += 1
         self._used.append(draw.index)
         if len(self._used) > 256:
@@ -389,6 +397,30 @@ class Memory:
     def stale(self) -> Tensor:
         """Of each row: whether its scores are needed and not known."""
         return self._scores.stale
+
+    def known_scores(self) -> dict[str, Tensor]:
+        """Raw scores by criterion of the rows that are not stale, as they are known:
+        unlike :meth:`scores`, nothing is scored for it.
+
+        :return: of the criteria in use, and of ``"mixed"`` where all its parts are; in
+            the order of slots.
+        """
+        self._count_uses()
+        return known_scores(self._scores, *([self.sampling] if self._watch else []))
+
+    @property
+    def effective_sample_size(self) -> float | None:
+        """How many rows the memory's own sampling really chooses from, by the scores
+        known now: :func:`~avalanche_ext.storage.effective.effective_size` of the rows
+        that are not stale, ``len(memory)`` of a uniform sampling. ``None`` of
+        ``"coreset"``, which draws by no probabilities, and where every row is stale.
+        """
+        if isinstance(self._sampling, Uniform):
+            return float(len(self))
+        if self._watch is None or (len(self) and self.stale.all()):
+            return None
+        scores = self.known_scores()[self.sampling]
+        return effective_size(self._watch.sampling.probabilities(scores))
 
     def refresh(
         self, model: nn.Module | None = None, *, slots: Tensor | None = None

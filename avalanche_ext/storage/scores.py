@@ -402,11 +402,6 @@ def _parts(criterion: Criterion) -> Iterator[Criterion]:
             yield from _parts(part)
 
 
-def _used(criterion: Criterion) -> Iterator[Criterion]:
+def _used(criterion: Criterion) -> tuple[Criterion, ...]:
     """What is scored of a criterion: its parts of a weight above 0."""
-    if isinstance(criterion, WeightedCriterion):
-        for part in criterion.criteria:
-            if criterion.weights[part.name]:
-                yield from _used(part)
-    else:
-        yield criterion
+    return criterion.used if isinstance(criterion, WeightedCriterion) else (criterion,)

@@ -7,9 +7,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from experiments.errors import UserError, unknown
 from experiments.methods import method_options
-from experiments.naming import word
 from experiments.options import Run
 from experiments.store import NO_MATTER
+from experiments.values import word
 
 NOT_OF_A_TABLE = NO_MATTER | {"method", "set", "device", "threads", "resident"}
 """Options of a run that a cell names otherwise, or that change no published figure."""

@@ -60,7 +60,7 @@ def test_unknown_and_doubled_names_and_missing_packages_are_refused(monkeypatch)
 )
 def test_loggers_change_no_result(arrays, tmp_path, method):
     plain = train(arrays, tmp_path, method=method)
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.rglob("logs*"))
     assert train(arrays, tmp_path, ("csv", "tensorboard"), method) == plain
 
 

@@ -99,6 +99,26 @@ def test_list_names_everything(capsys):
             "run split-digits naive --first-seed 4294967295 --seeds 2",
             ["--first-seed 4294967295", "no seed above 4294967295"],
         ),
+        (
+            "run split-digits naive --threads 100000",
+            ["--threads 100000: use 1 to 1024"],
+        ),
+        (
+            "run permuted-mnist naive --experiences 99999",
+            ["--experiences 99999: use 1 to 10000"],
+        ),
+        (
+            "run split-digits naive --hidden 99999999999999999999",
+            ["--hidden 99999999999999999999: use widths of 1 or more, below 2**63"],
+        ),
+        (
+            "run split-digits naive --batch-size 9223372036854775808",
+            ["--batch-size 9223372036854775808: use 1 or more, below 2**63"],
+        ),
+        (
+            "run split-digits er-ring --set mem_size=99999999999999999999",
+            ["--set mem_size=99999999999999999999: use a whole number below 2**63"],
+        ),
         ("run split-digits naive --lr 0", ["--lr 0.0: use a number above 0"]),
         ("run split-digits naive --momentum 1", ["--momentum 1.0", "below 1"]),
         ("run split-digits naive --hidden 5 0", ["--hidden 5 0: use widths of 1"]),

@@ -9,12 +9,12 @@ from experiments.errors import UserError
 from experiments.methods import (
     METHODS,
     Feed,
+    TrainMetrics,
     build,
     method_options,
     parameters,
     summary,
 )
-from experiments.methods import _value as value
 
 REPLAY = [
     *("reservoir-replay", "er-ring", "class-balanced-replay"),
@@ -44,7 +44,7 @@ def test_settings_reach_the_memory(method):
     own = {"per_class": None} if method == "er-ring" else {}
     expected = {
         **{"mem_size": 31, "batch_size_mem": 7, "feed": "every_epoch"},
-        **{"loss_weights": "mean", **own},
+        **{"loss_weights": "mean", "train_metrics": "all", **own},
     }
     assert {name: options[name] for name in expected} == expected
     recipe = build(method, options, seed=1)
@@ -67,8 +67,41 @@ def test_loss_weights_by_experience(method):
     assert weights == [(1, 0), (0.5, 0.5), (0.25, 0.75)]
 
 
-def test_the_feeds_are_those_of_the_plugin():
+@pytest.mark.parametrize("method", REPLAY)
+def test_plain_options_of_the_plugin_can_be_set(method):
+    settings = ["loss_weights=1,0.5", "train_metrics=current", "feed=experience"]
+    options = method_options(method, settings)
+    assert options["loss_weights"] == [1.0, 0.5]  # as it is read back from a file
+    (plugin,) = build(method, options, seed=1).plugins
+    assert plugin.loss_weights == (1.0, 0.5)
+    assert (plugin.train_metrics, plugin.feed) == ("current", "experience")
+    (plugin,) = build(method, method_options(method, ()), seed=1).plugins
+    assert (plugin.train_metrics, plugin.loss_weights) == ("all", None)
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("loss_weights=1", "'1' is not mean or by_experience or two numbers C,R"),
+        ("loss_weights=1,2,3", "'1,2,3' is not mean or by_experience or two num"),
+        ("loss_weights=1,x", "'x' is not float"),
+        ("loss_weights=1,-1", "loss_weights must be two numbers of 0 or more"),
+        ("train_metrics=some", "'some' is not all or current"),
+        ("mem_size=0", "mem_size=0 must be 1 or more"),
+        ("mem_size=-9999999999999999999", "use a whole number below 2**63"),
+        ("mem_size=9223372036854775808", "use a whole number below 2**63"),
+    ],
+)
+@pytest.mark.parametrize("method", REPLAY)
+def test_values_that_no_memory_has_are_refused(method, setting, told):
+    with pytest.raises(UserError) as raised:
+        build(method, method_options(method, [setting]), seed=1)
+    assert told in str(raised.value)
+
+
+def test_closed_sets_are_those_of_the_plugin():
     assert get_args(Feed) == get_args(rehearsal.Feed)
+    assert get_args(TrainMetrics) == get_args(rehearsal.TrainMetrics)
 
 
 def test_a_ring_by_rows_a_class():
@@ -91,17 +124,6 @@ def test_a_memory_smaller_than_a_replay_batch_is_refused(method):
     assert "batch_size_mem=10" in told
     assert "5" in told
     assert "\n" not in told
-
-
-def test_values_are_read_by_their_annotation():
-    assert value("", "3", int | None) == 3
-    assert value("", "none", int | None) is None
-    assert value("", "1e-3", float) == 1e-3
-    assert value("", "True", bool) is True
-    assert value("", "text", str) == "text"
-    for text, kind in (("3.5", int), ("yes", bool), ("x", int | None)):
-        with pytest.raises(UserError, match="is not"):
-            value("", text, kind)
 
 
 def test_a_memory_of_several_criteria():

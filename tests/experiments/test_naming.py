@@ -6,7 +6,7 @@ import pytest
 
 from experiments.job import Job
 from experiments.methods import method_options
-from experiments.naming import LONGEST, changed, resolved, run_directory, word
+from experiments.naming import LONGEST, changed, resolved, run_directory
 from experiments.options import Run
 
 
@@ -121,14 +121,3 @@ def test_a_long_name_is_cut_and_stays_its_own():
 def test_what_changed_is_given_as_it_is_used():
     made = job(method="er-ring", hidden=(5,), set=("mem_size=50",))
     assert changed(made, "cpu") == {"hidden": [5], "mem_size": 50}
-
-
-@pytest.mark.parametrize(
-    ("value", "told"),
-    [
-        *((None, "none"), (True, "true"), (1, "1"), (0.5, "0.5"), (1e-5, "1e-05")),
-        *(("every", "every"), ([1, 2.5], "1,2.5"), ((), "none")),
-    ],
-)
-def test_values_are_one_word(value, told):
-    assert word(value) == told

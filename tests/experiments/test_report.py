@@ -221,6 +221,43 @@ def test_nulls_are_dashes_and_leave_the_others_mean(make_run):
     assert "nan" not in page.text.lower()
 
 
+def test_a_memory_is_shown_with_its_images(make_run):
+    reading = {
+        "rows": 20,
+        "stale": 0.0,
+        "scores": {"<loss>": list(range(7))},
+        "ages": list(range(7)),
+        "uses": list(range(7)),
+        "never_drawn": 0.125,
+        "effective_sample_size": 7.5,
+    }
+    directory = make_run(seeds=(0, 1), memory_health=[reading] * 3)
+    columns = ("slot", "label", "task", "age", "uses")
+    np.savez(
+        directory / "seed-0" / "memory.npz",
+        **dict.fromkeys(columns, np.zeros(3, dtype=int)),
+        **{"class": np.array(["<4>", "5", "5"]), "stored": 20},
+        image=np.zeros((3, 1, 4, 4), dtype=np.uint8),
+    )
+    page, text = page_of(directory)
+    for part in (
+        "Scores of the rows in memory",
+        "<loss>",
+        "effective sample size",
+        "12.5 % of the rows had never been drawn",
+        "the scores of 0.0 % were not known",
+        "3 of 20 rows of the final memory of seed 0, drawn at random",
+        "the oldest first",
+    ):
+        assert part in page.text
+    rows = [row for row in page.rows if row[0] in ("<4>", "5")]
+    assert rows == [["5", "2", "0", "0", ""], ["<4>", "1", "0", "0", ""]]
+    assert page.tags.count("img") == 2
+    assert not re.search(r"(https?:)?//\w", re.sub('base64,[^"]*', "", text))
+    assert all(a.startswith(("#", "data:image/png;")) for a in page.addresses)
+    assert len(page.ids) == len(set(page.ids))
+
+
 def test_future_experiences_may_be_untested(make_run):
     matrix = [[0.9, None, None], [0.6, 0.8, None], [0.5, 0.7, 0.9]]
     page, _ = page_of(make_run(accuracy_matrix=matrix))
@@ -379,7 +416,9 @@ def test_directory_without_results(make_run, tmp_path):
     refused(tmp_path / "absent", str(tmp_path / "absent"), *expected)
     (tmp_path / "empty" / "seed-0").mkdir(parents=True)
     refused(tmp_path / "empty", str(tmp_path / "empty"), *expected)
-    refused(make_run() / "seed-0", "one seed of a run")
+    run = make_run()
+    refused(run / "seed-0", "one seed of a run")
+    refused(run.parent, "holds several runs; name them, as in", f"{run.parent}/*")
 
 
 @pytest.mark.parametrize("name", ["result.json", "config.json"])

@@ -339,6 +339,20 @@ def test_a_place_is_tried_and_left_as_it_was(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_page_that_cannot_be_written_is_told(place, fake, capsys, monkeypatch):
+    assert main(line("--seeds", "1")) == 0
+    capsys.readouterr()
+
+    def write_report(runs, output):
+        raise FileExistsError(17, "File exists")
+
+    monkeypatch.setattr(report, "write_report", write_report)
+    assert main(["report", f"runs/{NAME}", "--output", "file/page.html"]) == 2
+    assert capsys.readouterr().err == (
+        "error: cannot write file/page.html (File exists): name another file\n"
+    )
+
+
 def test_a_report_of_a_folder_without_results_is_refused(place, capsys):
     (place / "empty").mkdir()
     assert main(["report", "empty"]) == 2

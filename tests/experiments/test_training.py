@@ -119,7 +119,7 @@ def test_a_result_has_every_field(blobs):
         *("average_forgetting", "backward_transfer", "average_accuracy_task_known"),
         *("accuracy_matrix", "accuracy_matrix_task_known", "forgetting", "classes"),
         *("memory_composition", "train_seconds", "eval_seconds", "peak_memory_mb"),
-        "iterations",
+        *("memory_health", "iterations"),
     }
     assert result["seed"] == 5
     assert result["classes"] == [[1, 2], [3, 4], [5, 6]]
@@ -194,6 +194,19 @@ def test_a_memory_without_a_row_for_each_class_is_refused(
     )
 
 
+@pytest.mark.parametrize("size", ["none", "200"])
+def test_a_ring_smaller_than_a_replay_batch_is_refused(blobs, size):
+    settings = ["per_class=2", f"mem_size={size}", "batch_size_mem=13"]
+    with pytest.raises(UserError) as raised:
+        train_seed(job(blobs, "er-ring", settings), 0)
+    assert str(raised.value) == (
+        "er-ring: a memory of per_class=2 × 6 classes is smaller than a replay batch of "
+        "13: use --set batch_size_mem=12 or less"
+    )
+    settings[2] = "batch_size_mem=12"
+    train_seed(job(blobs, "er-ring", settings), 0)
+
+
 def test_a_loss_that_is_no_number_ends_the_run(blobs):
     with pytest.raises(UserError, match=r"the loss is (nan|inf) in iteration \d+ of"):
         train_seed(job(blobs, lr=1e12), 0)
@@ -237,3 +250,30 @@ def test_floating_features_of_ones_own(blobs):
     one = train_seed(job(arrays, "er-ring", epochs=3), 0)
     other = train_seed(job(blobs, "er-ring", epochs=3), 0)
     assert steady(one) == steady(other)
+
+
+@pytest.mark.parametrize("stream_size", [None, 10])
+@pytest.mark.parametrize(
+    ("method", "settings", "scores"),
+    [
+        ("naive", (), None),
+        ("reservoir-replay", ("mem_size=20",), set()),
+        (
+            "multi-strategy-replay",
+            ("mem_size=20", "criteria=loss,age", "sampling=mixed"),
+            {"loss", "age", "mixed"},
+        ),
+    ],
+)
+def test_the_health_of_the_memory_after_each_experience(
+    blobs, method, settings, scores, stream_size
+):
+    work = job(blobs, method, settings, epochs=1, stream_size=stream_size)
+    health = train_seed(work, 0)["memory_health"]
+    assert len(health) == (0 if scores is None else 3)
+    for step, met in zip(health, (52, 104, 156), strict=False):
+        assert set(step["scores"]) == scores
+        assert (step["rows"], step["stale"]) == (20, 0)
+        assert 0 <= step["ages"][0] <= step["ages"][-1] < met
+        assert 1 <= step["effective_sample_size"] <= 20
+        assert (step["effective_sample_size"] == 20) == (not scores)

@@ -53,6 +53,32 @@ def test_almost_uniform_is_said_once():
         watch.look(torch.tensor([0.0] * 99 + [1.0]))
 
 
+def told_at(watch, scores_of):
+    """The draws, of 2,000, at which there was a warning."""
+    told = []
+    for draw in range(1, 2001):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            watch.drawn(scores_of(draw))
+        told += [draw] * len(caught)
+    return told
+
+
+def test_draws_are_looked_at_now_and_then():
+    """Every 256th; the third look in a row that finds it odd is the first to warn."""
+    odd, fine = torch.tensor([0.0] * 99 + [1.0]), spread()
+
+    def watch():
+        return SampleSizeWatch(Softmax("loss", 0.05))
+
+    assert told_at(watch(), lambda draw: odd) == [768]
+    assert told_at(watch(), lambda draw: fine) == []
+    assert told_at(watch(), lambda draw: fine if draw == 512 else odd) == [1280]
+    assert told_at(watch(), lambda draw: odd if draw % 256 else fine) == []
+    greedy = [256, 512, 1024, 1280, 1792]
+    assert told_at(watch(), lambda draw: odd if draw in greedy else fine) == []
+
+
 def test_almost_greedy_is_said_once():
     watch = SampleSizeWatch(Softmax("loss", 0.001))
     message = (

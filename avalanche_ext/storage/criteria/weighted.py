@@ -64,6 +64,15 @@ class WeightedCriterion:
             if weight
         )
 
+    @property
+    def used(self) -> tuple[Criterion, ...]:
+        """The criteria of a weight above 0; those of a weighted one in its place."""
+        found: list[Criterion] = []
+        for part in self.criteria:
+            if self.weights[part.name]:
+                found += part.used if isinstance(part, WeightedCriterion) else (part,)
+        return tuple(found)
+
     def score(self, rows: ScoredRows, context: ScoringContext) -> Tensor:
         """See :class:`~avalanche_ext.storage.criteria.Criterion`.
 

@@ -56,6 +56,13 @@ def test_a_combination_is_a_criterion_too():
     torch.testing.assert_close(found.float(), plain / 2 + 0.25)
 
 
+def test_what_is_used_of_it():
+    a, b, c = map(Column, "abc")
+    inner = WeightedCriterion([b, c], {"c": 0}, name="inner")
+    assert WeightedCriterion([a, inner]).used == (a, b)
+    assert WeightedCriterion([a, inner], {"inner": 0}).used == (a,)
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="'broken' scored 2 of 4 rows NaN"):
         scores(["a", "broken"])
