@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from avalanche.benchmarks import OnlineCLExperience
 from avalanche.benchmarks.utils import AvalancheDataset
 from avalanche.training.storage_policy import ExemplarsBuffer
 from torch import Tensor
@@ -215,6 +216,7 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
         if self._policy.needs_groups:
             groups = self._classes(source.targets, source.tasks)
         self.meet(agent)
+        self._refresh_before(exp)
         compares = self._policy.needs_values or self._policy.needs_vectors
         step = _COMPARED_AT_ONCE if compares else len(source)
         kept = False
@@ -223,6 +225,15 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
             kept |= bool(self._admit(some, partial(_read_from, read, start)))
         if kept:
             self._tensor_targets = source.tensor_targets
+
+    def _refresh_before(self, exp: Any) -> None:
+        """Rows of an experience are compared under the model as it is now with those that
+        were scored before it; not at each part of an experience that is split online.
+        """
+        whole = not isinstance(exp, OnlineCLExperience)
+        due = self._policy.needs_values and self.refresh_at_end and whole
+        if due and self.scorer.has_model:
+            self.scorer.refresh()
 
     def meet(self, agent: Any) -> None:
         """From now on rows are scored with the model and the loss of a trainer."""

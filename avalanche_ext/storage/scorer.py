@@ -65,6 +65,11 @@ class Scorer:
         if loss is not None:
             self._met_loss = loss
 
+    @property
+    def has_model(self) -> bool:
+        """Whether the model met last is still there."""
+        return self._model is not None and self._model() is not None
+
     def context(self, call: Forward | None = None) -> ScoringContext:
         """A context for one state of the model.
 
