@@ -471,7 +471,7 @@ class Memory:
         return FACTS + self._scores.facts
 
     def _check_columns(self, columns: Mapping[str, Rows]) -> None:
-        own = {"x", "y", "task", "index", "weight", "scored", *FACTS}
+        own = {"x", "y", "task", "index", "weight", *FACTS, *self._scores.reserved}
         reserved = {name for name in columns if name in own or name[:6] == "score_"}
         if reserved:
             raise ValueError(

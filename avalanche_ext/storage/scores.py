@@ -131,6 +131,13 @@ class Scores:
         return ("scored", *self._columns) if self.active else ()
 
     @property
+    def reserved(self) -> set[str]:
+        """Columns that the table has, or may have, besides those of scores."""
+        known = (*self._known.values(), *make_criteria(CRITERIA))
+        remembered = (getattr(criterion, "remembers", None) for criterion in known)
+        return {"scored", *filter(None, remembered)}
+
+    @property
     def _columns(self) -> list[str]:
         """Columns of what is known of rows."""
         remembered = [getattr(c, "remembers", None) for c in self._kept.values()]
