@@ -192,7 +192,8 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
         """Offer every row of an experience, in the order of its dataset.
 
         Only rows that are kept are read, and before their transforms where those are
-        known (see :class:`~avalanche_ext.storage.resident.RowSource`).
+        known (see :class:`~avalanche_ext.storage.resident.RowSource`). An admission by
+        value looks at all, and first scores the rows stored anew (``refresh_at_end``).
         """
         source = row_source(exp.dataset.train())
         tasks = has_task_items(exp.dataset)

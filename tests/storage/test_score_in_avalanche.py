@@ -330,3 +330,18 @@ def test_rows_stored_are_not_scored_anew_where_that_is_not_wanted():
         now = cross_entropy(strategy.model.eval()(x), y, reduction="none")
         kept = buffer.table.column("score_loss")[first]
         assert torch.allclose(kept, now, rtol=1e-4) == wanted
+
+
+def test_rows_kept_from_before_their_transform_are_scored_after_it(class_stream):
+    buffer = MultiStrategyBuffer(20, criteria=["loss"], admission="score", seed=0)
+    _, strategy = strategy_of("growing", MultiStrategyBuffer(SIZE))
+    for experience in class_stream(3, 30).train_stream:
+        strategy.train(experience, eval_streams=[])
+        buffer.post_adapt(strategy, experience)
+    assert buffer.table.column("x").dtype is torch.uint8
+    buffer.refresh()
+    x = torch.stack([x for x, _ in buffer.buffer])
+    assert x.max() <= 1
+    y = buffer.table.column("y")
+    losses = cross_entropy(strategy.model.eval()(x), y, reduction="none")
+    torch.testing.assert_close(buffer.scores("loss"), losses.detach())
