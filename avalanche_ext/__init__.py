@@ -2,10 +2,12 @@
 themselves.
 
 Remembered: :class:`ExemplarTable`, :class:`MultiStrategyBuffer`,
-:func:`fast_reservoir_sampling`. Done with it: :class:`RehearsalPlugin` and its presets.
-Run: :class:`ResidentDataPlugin`, :class:`LeanEvaluationPlugin`, :class:`ScaleToUnit`,
-:mod:`~avalanche_ext.checkpoint`. Measured: :class:`EvaluationRecord` and the
-``…_metrics`` helpers.
+:func:`fast_reservoir_sampling`. Scored: the ``…Criterion`` classes; drawn:
+:class:`Softmax`, :class:`Priority`, :class:`Coreset`. Done with it:
+:class:`RehearsalPlugin` and its presets. For upstream's ``ParametricBuffer``: the
+``…SelectionStrategy`` classes. Run: :class:`ResidentDataPlugin`,
+:class:`LeanEvaluationPlugin`, :class:`ScaleToUnit`, :mod:`~avalanche_ext.checkpoint`.
+Measured: :class:`EvaluationRecord` and the ``…_metrics`` helpers.
 """
 
 from avalanche_ext import checkpoint
@@ -28,22 +30,50 @@ from avalanche_ext.plugins import (
     reservoir_replay,
 )
 from avalanche_ext.storage import (
+    AccessCriterion,
+    AgeCriterion,
+    Coreset,
+    CriterionSelectionStrategy,
+    DiversityCriterion,
+    EnergyCriterion,
     ExemplarTable,
+    ForgettingCriterion,
+    GradientCriterion,
+    KCenterSelectionStrategy,
+    LossCriterion,
     MultiStrategyBuffer,
+    Priority,
     ScaleToUnit,
+    Softmax,
+    UncertaintyCriterion,
+    WeightedCriterion,
     fast_reservoir_sampling,
 )
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AccessCriterion",
+    "AgeCriterion",
+    "Coreset",
+    "CriterionSelectionStrategy",
+    "DiversityCriterion",
+    "EnergyCriterion",
     "EvaluationRecord",
     "ExemplarTable",
+    "ForgettingCriterion",
+    "GradientCriterion",
+    "KCenterSelectionStrategy",
     "LeanEvaluationPlugin",
+    "LossCriterion",
     "MultiStrategyBuffer",
+    "Priority",
     "RehearsalPlugin",
     "ResidentDataPlugin",
     "ScaleToUnit",
+    "Softmax",
+    "UncertaintyCriterion",
+    "WeightedCriterion",
     "accuracy_metrics",
     "backward_transfer_metrics",
     "checkpoint",

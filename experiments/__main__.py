@@ -17,15 +17,23 @@ from experiments.study.command import Study
 from experiments.table.command import Table
 
 PROGRAM = "python -m experiments"
+AGAIN = ": the same command, without --overwrite, runs what is missing"
 GO_ON = {
-    **dict.fromkeys(
-        ("run", "table", "study"),
-        ": the same command, without --overwrite, runs what is missing",
-    ),
+    **dict.fromkeys(("run", "table", "study"), AGAIN),
     "bench": ": the file of --out has the cases that ended, if any; name the others "
     "and another file to measure them",
 }
 """What to do after an interruption, by command."""
+Asked = List | Run | Table | Study | Report | Bench
+SEVERAL = {
+    "--set": "name=value",
+    "--cells": "CELL",
+    "--arms": "ARM",
+    "--streams": "STREAM",
+    "--samples": "INT",
+    "--loggers": "NAME",
+}
+"""Options of several values, and what one looks like. (No --hidden is no hidden layer.)"""
 Command = (
     Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[Run, tyro.conf.subcommand("run")]
@@ -57,9 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _dispatch(
-    command: List | Run | Table | Study | Report | Bench, words: Sequence[str]
-) -> None:
+def _dispatch(command: Asked, words: Sequence[str]) -> None:
     if isinstance(command, List):
         from experiments.listing import listing
 
@@ -86,17 +92,18 @@ def _dispatch(
         print(write_page(command.runs, command.output))
 
 
-def _parse(words: Sequence[str]) -> List | Run | Table | Study | Report | Bench:
+def _parse(words: Sequence[str]) -> Asked:
     """The command as a dataclass; help goes to stdout and ends the program."""
     told = io.StringIO()
     try:
         with contextlib.redirect_stderr(told):
-            return tyro.cli(
+            asked: Asked = tyro.cli(
                 Command,
                 prog=PROGRAM,
                 description="Continual-learning benchmarks: train, evaluate, report.",
                 args=_joined(words),
             )
+            return asked
     except SystemExit as end:
         if not end.code:
             raise
@@ -104,27 +111,31 @@ def _parse(words: Sequence[str]) -> List | Run | Table | Study | Report | Bench:
 
 
 def _joined(words: Sequence[str]) -> list[str]:
-    """Gather repeated ``--set``: the parser would keep the last one only.
+    """Gather options of several values: of repeated ones the parser keeps the last.
 
-    :raises UserError: for one that nothing follows, which the parser would ignore.
+    :raises UserError: for one that no value follows, which the parser would ignore.
     """
+    apart: list[str] = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        apart += [name, value] if name in SEVERAL and equals else [word]
     kept: list[str] = []
-    settings: list[str] = []
-    place = None
-    inside = False
-    for word, following in zip(words, [*words[1:], "-"], strict=False):
-        if word == "--set":
-            if following.startswith("-"):
-                raise UserError("--set without a value: write --set name=value")
-            inside, place = True, len(kept) if place is None else place
+    values: dict[str, list[str]] = {}
+    inside = ""
+    for word, following in zip(apart, [*apart[1:], "--"], strict=False):
+        if word in SEVERAL:
+            if following.startswith("--"):
+                raise UserError(f"{word} without a value: write {word} {SEVERAL[word]}")
+            if word not in values:
+                kept.append(word)
+            inside = word
+            values.setdefault(word, [])
         elif inside and not word.startswith("-"):
-            settings.append(word)
+            values[inside].append(word)
         else:
-            inside = False
+            inside = ""
             kept.append(word)
-    if settings:
-        kept[place:place] = ["--set", *settings]
-    return kept
+    return [one for word in kept for one in (word, *values.get(word, ()))]
 
 
 def _one_line(box: str) -> str:

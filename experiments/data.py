@@ -45,7 +45,7 @@ class Arrays:
         for key in KEYS:
             array = np.ascontiguousarray(getattr(self, key))
             state.update(f"{key} {array.dtype} {array.shape} ".encode())
-            state.update(memoryview(array).cast("B"))
+            state.update(array.data.cast("B"))
         return state.hexdigest()
 
 

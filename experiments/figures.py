@@ -11,6 +11,7 @@ import hashlib
 import io
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -31,7 +32,7 @@ DASHES = ("", "5 2", "1.5 1.5", "7 2 1.5 2")
 _INK, _PAPER = "#010203", "#fdfcfb"
 _SCALE = matplotlib.colormaps["viridis"]
 _NUMBERED = 30  # a matrix with more columns has cells too small for numbers
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",  # the same figure is the same text in every process
     "text.usetex": False,
@@ -297,7 +298,7 @@ def _bar_axes(count: int, height: float, legend: float = 0.0) -> tuple[Figure, A
 
 
 def _legend(
-    axes: Axes, handles: list, names: list[str], title: str, **options: float
+    axes: Axes, handles: list[Any], names: list[str], title: str, **options: float
 ) -> None:
     many = len(names) > 12
     legend = axes.legend(
@@ -341,8 +342,8 @@ def _on(value: float) -> str:
 def _counted(count: int, centre: float = 0.0) -> tuple[Array, list[str]]:
     """Ticks and labels of experiences: all where they fit, else round ones."""
     step = 1 if count <= _NUMBERED else 5 * -(-count // 100)
-    ticks = np.arange(0, count, step)
-    return ticks + centre, [str(tick) for tick in ticks]
+    ticks: Array = np.arange(0, count, step, dtype=np.float64)
+    return ticks + centre, [f"{tick:.0f}" for tick in ticks]
 
 
 def _count_axis(axes: Axes, count: int) -> None:

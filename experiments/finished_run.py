@@ -18,10 +18,6 @@ EXPECTED = (*SAME, "seed", "classes", "memory_composition", "forgetting", *MATRI
 SCENARIOS = ("task", "domain", "class")
 
 
-class ReportError(UserError, ValueError):
-    """What no page can be made of; the message says what to do."""
-
-
 @dataclass(frozen=True)
 class FinishedRun:
     """All seeds of one run directory, in the order of the seeds."""
@@ -76,14 +72,15 @@ class FinishedRun:
 def load_run(directory: Path) -> FinishedRun:
     """Read every seed of a run directory.
 
-    :raises ValueError: no result there, or a file that is not readable as one.
+    :raises UserError: no result there, or a file that is not readable as one.
     """
     directory = Path(directory)
     folders = sorted(directory.glob("seed-*/"), key=lambda folder: folder.name)
     done = [folder for folder in folders if (folder / "result.json").is_file()]
     if not done:
-        raise ReportError(_nothing(directory))
-    results, configs = [], []
+        raise UserError(_nothing(directory))
+    results: list[dict[str, Any]] = []
+    configs: list[dict[str, Any]] = []
     for folder in done:
         result = read(folder / "result.json", EXPECTED, FIGURES)
         _check(result, folder / "result.json", results[0] if results else result)
@@ -120,12 +117,12 @@ def _check(result: dict[str, Any], path: Path, first: dict[str, Any]) -> None:
     """Raise for a result that is malformed or not of the same run as ``first``."""
     for key in SAME:
         if result[key] != first[key]:
-            raise ReportError(
+            raise UserError(
                 f"{path} is of {key} {result[key]!r}, the seeds beside it of "
                 f"{first[key]!r}; keep one run in a directory"
             )
     if len(result["memory_composition"]) != len(first["memory_composition"]):
-        raise ReportError(
+        raise UserError(
             f"{path}: memory_composition has another length than those of the seeds "
             "beside it; keep one run in a directory"
         )
@@ -137,12 +134,12 @@ def _check(result: dict[str, Any], path: Path, first: dict[str, Any]) -> None:
             shape = None
         # Only a matrix has to hold something: joint training forgets nothing.
         if shape is None or len(shape) != number or (number == 2 and 0 in shape):
-            raise ReportError(
+            raise UserError(
                 f"{path}: {key} is not {kinds[number]} (null where undefined); "
                 "remove it and run again"
             )
         if shape != as_array(first[key]).shape:
-            raise ReportError(
+            raise UserError(
                 f"{path}: {key} has shape {shape}, that of the seeds beside it "
                 f"{as_array(first[key]).shape}; keep one run in a directory"
             )

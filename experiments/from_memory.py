@@ -38,10 +38,11 @@ def accuracy_from_memory(
         shuffle=True,
         generator=torch.Generator().manual_seed(seed),
     )
+    batches: Any = rows.batch_sampler
     held = next(iter(DataLoader(memory.buffer, batch_size=len(memory.buffer))))
     model.train()
     for _ in range(epochs):
-        for index in rows.batch_sampler:
+        for index in batches:
             x, y, *task = (item[index].to(device) for item in held)
             optimizer.zero_grad()
             output = avalanche_forward(model, x, task[-1] if task else None)

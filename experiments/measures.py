@@ -57,7 +57,9 @@ class Measures:
             "average_accuracy": record.average_accuracy,
             "average_forgetting": record.average_forgetting,
             "backward_transfer": record.backward_transfer,
-            "average_accuracy_task_known": fmean(known[-1]),
+            "average_accuracy_task_known": fmean(
+                value for value in known[-1] if value is not None
+            ),
             "accuracy_matrix": record.accuracy_matrix,
             "accuracy_matrix_task_known": known,
             "forgetting": record.forgetting,

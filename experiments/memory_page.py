@@ -8,7 +8,8 @@ import numpy as np
 from markupsafe import Markup
 
 from experiments import memory_figures, memory_sample
-from experiments.finished_run import FinishedRun, ReportError, as_array
+from experiments.errors import UserError
+from experiments.finished_run import FinishedRun, as_array
 from experiments.memory_figures import QUANTILES, quantile_panels
 from experiments.quantities import written
 from experiments.spread import Array, mean_and_sd
@@ -24,7 +25,7 @@ def memory_section(run: FinishedRun) -> dict[str, Any] | None:
 
     :return: means over seeds; ``None`` for a run without a memory, or of a time when
         none of this was measured.
-    :raises ReportError: for a result whose ``memory_health`` is not as it was written.
+    :raises UserError: for a result whose ``memory_health`` is not as it was written.
     """
     readings: list[_Reading] = []
     for result in run.results:
@@ -33,12 +34,12 @@ def memory_section(run: FinishedRun) -> dict[str, Any] | None:
             try:
                 readings.append(_reading(health))
             except (AttributeError, KeyError, TypeError, ValueError) as error:
-                raise ReportError(
+                raise UserError(
                     f"{path}: memory_health is not as it was written ({error!r}); "
                     "remove it and run again"
                 ) from error
             if len(readings[0].sizes) != len(health):
-                raise ReportError(
+                raise UserError(
                     f"{path}: memory_health has another length than those of the seeds "
                     "beside it; keep one run in a directory"
                 )

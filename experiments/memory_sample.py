@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments.data import CHANNELS
 from experiments.errors import UserError
-from experiments.store import MEMORY, Unreadable, memory_part
+from experiments.store import MEMORY, memory_part
 
 MOST_ROWS = 200
 MOST_BYTES = 2**20
@@ -127,7 +127,7 @@ def read(directory: Path) -> dict[str, np.ndarray] | None:
     """The sample of a seed; ``None`` where there is none.
 
     :param directory: the seed's own.
-    :raises Unreadable: naming the file and what is wrong with it.
+    :raises UserError: naming the file and what is wrong with it.
     """
     path = directory / MEMORY
     if not path.is_file():
@@ -145,7 +145,7 @@ def read(directory: Path) -> dict[str, np.ndarray] | None:
         *(OSError, ValueError, TypeError, EOFError),
         *(zipfile.BadZipFile, zlib.error),
     ) as error:
-        raise Unreadable(
+        raise UserError(
             f"{path} cannot be read ({error}): remove it, or run again with --overwrite"
         ) from error
     return rows

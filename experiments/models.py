@@ -48,9 +48,10 @@ MODELS: dict[str, Callable[..., Any]] = {"mlp": mlp, "cnn": cnn, "resnet18": res
 HIDDEN: dict[str, tuple[int, ...]] = {"mlp": (100, 100), "cnn": (100,), "resnet18": ()}
 """Name → widths of the hidden layers unless the user says otherwise."""
 
-INITS = ("xavier", "xavier-zero-head", "default")
+INITS = ("xavier", "xavier-zero-head", "truncated-normal", "default")
 """Of linear layers: Xavier-uniform weights with zero biases, the same with heads of
-zeros, or PyTorch's own. Convolutions and batch norm have PyTorch's own always."""
+zeros, weights of sd 0.1 whatever the width with biases of 0.1, or PyTorch's own.
+Convolutions and batch norm have PyTorch's own always."""
 
 
 def default_init(model: str) -> str:
@@ -92,4 +93,6 @@ def _with_head(features: tuple[Any, int], task: Task, init: str) -> Any:
         networks.xavier(model)
     if init == "xavier-zero-head":
         networks.zero(model.classifier)
+    if init == "truncated-normal":
+        networks.truncated_normal(model)
     return model

@@ -50,7 +50,8 @@ def changed(job: Job, usual_device: str) -> dict[str, Any]:
     found = {}
     for option in dataclasses.fields(Run):
         if option.name not in _SAID:
-            without = dataclasses.replace(job.options, **{option.name: option.default})
+            usual: dict[str, Any] = {option.name: option.default}
+            without = dataclasses.replace(job.options, **usual)
             if used[option.name] != resolved(without, job.device)[option.name]:
                 found[option.name] = used[option.name]
     if job.device != usual_device:

@@ -141,16 +141,31 @@ class MultiHead(MultiTaskModule):
 
     def forward(self, x: Tensor, task_labels: Tensor) -> Tensor:
         """Logits of each row's own head, shape ``(n, outputs)``."""
-        return self.classifier(self.features(x), task_labels)
+        logits: Tensor = self.classifier(self.features(x), task_labels)
+        return logits
 
 
 def xavier(model: nn.Module) -> None:
     """Xavier-uniform weights and zero biases for every linear layer, in order."""
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+    for layer in _linear_layers(model):
+        nn.init.xavier_uniform_(layer.weight)
+        nn.init.zeros_(layer.bias)
+
+
+def truncated_normal(model: nn.Module) -> None:
+    """Normal weights of sd 0.1, those beyond ±0.2 drawn anew, and biases of 0.1, for
+    every linear layer, in order.
+
+    A. Chaudhry et al., Efficient lifelong learning with A-GEM, ICLR 2019, in the
+    authors' code.
+    """
+    for layer in _linear_layers(model):
+        nn.init.trunc_normal_(layer.weight, std=0.1, a=-0.2, b=0.2)
+        nn.init.constant_(layer.bias, 0.1)
+
+
+def _linear_layers(model: nn.Module) -> list[nn.Linear]:
+    return [module for module in model.modules() if isinstance(module, nn.Linear)]
 
 
 def zero(head: nn.Module) -> None:

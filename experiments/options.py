@@ -130,8 +130,8 @@ class Run:
     resnet18 has none)."""
     init: Annotated[str | None, _one_of(INITS)] = None
     """Weights of its linear layers: Xavier-uniform with zero biases, the same with an
-    output layer of zeros, or PyTorch's own as everything else (none: xavier for mlp,
-    default otherwise)."""
+    output layer of zeros, truncated normal of sd 0.1 with biases of 0.1, or PyTorch's
+    own as everything else (none: xavier for mlp, default otherwise)."""
     optimizer: Annotated[str, _one_of(OPTIMIZERS)] = "sgd"
     """The optimizer, the same over all experiences."""
     reset_optimizer: bool = False
@@ -241,8 +241,8 @@ class Run:
             if not 0 <= getattr(self, name) < 1:
                 raise _refused(name, getattr(self, name), "0 or more and below 1")
         if not 0 <= self.first_seed <= LAST_SEED + 1 - self.seeds:
-            allowed = f"0 or more, and no seed above {LAST_SEED}"
-            raise _refused("first_seed", self.first_seed, allowed)
+            told = f"0 or more, and no seed above {LAST_SEED}"
+            raise _refused("first_seed", self.first_seed, told)
         if not 0 < self.lr < float("inf"):
             raise _refused("lr", self.lr, "a number above 0")
         if not 0 <= self.momentum < 1:

@@ -11,10 +11,9 @@ from avalanche.training.plugins import SupervisedPlugin
 from tqdm import tqdm
 
 from experiments.errors import UserError
+from experiments.options import Run
 
 EVERY = 50
-USUAL = 0.1
-"""The learning rate of a run unless the user says otherwise."""
 LARGEST = 1e18
 """Of evaluation losses: squares of larger numbers are inf."""
 
@@ -155,4 +154,4 @@ def _rate(strategy: Any) -> float:
 
 def rate_to_try(rate: float) -> float:
     """A learning rate to try where a larger one ended in a loss that is no number."""
-    return min(rate / 10, USUAL)
+    return min(rate / 10, Run.lr)  # which is the default

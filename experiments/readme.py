@@ -5,10 +5,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+from experiments.bench.cases import CASES
 from experiments.table import cells, markdown, reading
 
 HERE = Path(__file__).parent
+RESULTS = HERE / "results"
 README = HERE.parent / "README.md"
 RATIOS = ("ours / bare", "upstream / ours", "upstream, images / ours")
 
@@ -21,7 +24,7 @@ def results_blocks() -> str:
 
 def _block(name: str) -> str:
     table = reading.read(name)
-    where = cells.Where(out=HERE / "results")
+    where = cells.Where(out=RESULTS)
     return markdown.block(
         table,
         {
@@ -34,11 +37,17 @@ def _block(name: str) -> str:
 
 
 def bench_rows() -> str:
-    """Each row of the bench: medians of the ratios, with quartiles."""
-    bench = json.loads((HERE / "results" / "bench.json").read_text())
+    """Each row of the bench: medians of the ratios, with quartiles.
+
+    A case is of the file ``bench*.json`` that measured it last.
+    """
+    benches = [json.loads(path.read_text()) for path in RESULTS.glob("bench*.json")]
+    newest: dict[str, Any] = {}
+    for bench in sorted(benches, key=lambda bench: str(bench["created"])):
+        newest |= bench["cases"]
     lines = [f"| work | {' | '.join(RATIOS)} |", "|---" * (1 + len(RATIOS)) + "|"]
-    for name, case in bench["cases"].items():
-        for label, row in case["rows"].items():
+    for name in filter(newest.__contains__, CASES):
+        for label, row in newest[name]["rows"].items():
             cells = [_spread(row["ratios"].get(one)) for one in RATIOS]
             lines.append(f"| {name}, {label} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -16,7 +16,8 @@ from markupsafe import Markup
 
 from experiments import figures
 from experiments.comparison import Group, groups
-from experiments.finished_run import FinishedRun, ReportError, as_array, load_run
+from experiments.errors import UserError
+from experiments.finished_run import FinishedRun, as_array, load_run
 from experiments.memory_page import memory_section
 from experiments.quantities import QUANTITIES
 from experiments.spread import mean_and_sd
@@ -32,17 +33,17 @@ def write_report(run_directories: Sequence[Path], output: Path) -> Path:
         are compared first, those of a benchmark and scenario with each other.
     :param output: the file to write; its folder is made where it does not exist.
     :return: ``output``.
-    :raises ValueError: no directory given, one without results, or a file in one that
+    :raises UserError: no directory given, one without results, or a file in one that
         is no JSON or of another format; the message names it.
     """
     output = Path(output)
     if output.is_dir():
-        raise ReportError(
+        raise UserError(
             f"{output} is a directory; name a file, such as {output / 'report.html'}"
         )
     directories = {Path(path).resolve(): Path(path) for path in run_directories}
     if not directories:
-        raise ReportError(
+        raise UserError(
             "no run directory given; name one or several, such as "
             "runs/split-digits-naive-class"
         )

@@ -36,7 +36,8 @@ def run(options: Run, command: str) -> None:
     check_writable(directory)
     results = {} if options.overwrite else store.finished(directory, config)
     again = [seed for seed in options.seed_list if seed in results]
-    if note := store.other_origin(directory, again, config):
+    used = {directory.name: again}
+    if note := store.other_origin(directory.parent, used, config):
         print(f"note: {note}", file=sys.stderr)
     for seed in options.seed_list:
         if seed in results:
@@ -146,9 +147,9 @@ def check_writable(directory: Path) -> None:
         there already; nothing is left behind.
     """
     there = directory.absolute()
-    while not there.exists():
-        there = there.parent
     try:
+        while not there.exists():
+            there = there.parent
         # Permissions do not tell: nobody can write to some file systems.
         with tempfile.TemporaryDirectory(dir=there):
             pass

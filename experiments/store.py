@@ -1,16 +1,14 @@
-"""Run directories: what is written, what is there already, and where it came from."""
+"""Run directories: what is written, and what is there already."""
 
 import json
 import os
-import platform
-import subprocess
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from experiments import origin
 from experiments.errors import UserError
 from experiments.methods import METHODS, parameters
 from experiments.options import Run
@@ -19,15 +17,6 @@ from experiments.summary import COLUMNS
 FORMAT = 1
 MEMORY = "memory.npz"
 """Some rows of a seed's memory; see :mod:`experiments.memory_sample`."""
-DISTRIBUTIONS = {
-    "torch": "torch",
-    "avalanche-lib": "avalanche-lib",
-    "numpy": "numpy",
-    "avalanche_ext": "avalanche-ext",
-}
-DECISIVE = ("torch", "avalanche-lib")
-"""Distributions whose other versions may give other figures."""
-CHANGED = " with changes"
 NO_MATTER = frozenset(
     (
         *("seeds", "first_seed", "data_root", "download", "progress", "loggers", "out"),
@@ -35,10 +24,6 @@ NO_MATTER = frozenset(
     )
 )
 """Options that do not change the result of a seed; data are compared by contents."""
-
-
-class Unreadable(UserError, ValueError):
-    """A file of a seed that is not what was written there."""
 
 
 def seed_directory(run: Path, seed: int) -> Path:
@@ -64,11 +49,7 @@ def configuration(
         "options": options,
         "method_options": method_options,
         "data": data,
-        "versions": {
-            "python": platform.python_version(),
-            **{name: _version(d) for name, d in DISTRIBUTIONS.items()},
-        },
-        "git": git_state(),
+        **origin.now(),
     }
 
 
@@ -136,30 +117,36 @@ def finished(
     return results
 
 
-def other_origin(run: Path, seeds: Collection[int], config: dict[str, Any]) -> str:
+def other_origin(
+    folder: Path, used: Mapping[str, Collection[int]], now: Mapping[str, Any]
+) -> str:
     """What made stored seeds, if that was not for certain what is there now.
 
-    :param seeds: those that are used again.
+    :param used: seeds that are used again, by run directory in ``folder``.
+    :param now: :func:`experiments.origin.now`, or a configuration, which holds it.
     :return: a line for people; empty where nothing differs.
     """
-    now = _origin(config)
-    others: dict[str, list[int]] = {}
-    for seed in sorted(seeds):
-        then = _origin(read(seed_directory(run, seed) / "config.json"))
-        if then != now or CHANGED in then:
-            others.setdefault(then, []).append(seed)
-    told = "; ".join(
-        f"seed{'s' * (len(made) > 1)} {', '.join(map(str, made))} by {origin}"
-        for origin, made in others.items()
-    )
-    return told and f"{run} holds {told}; now {now}: --overwrite runs them again"
+    others: dict[str, list[str]] = {}
+    for run, seeds in used.items():
+        made: dict[str, list[int]] = {}
+        for seed in sorted(seeds):
+            then = read(seed_directory(folder / run, seed) / "config.json")
+            if not origin.same(then, now):
+                made.setdefault(origin.told(then), []).append(seed)
+        for then_told, some in made.items():
+            others.setdefault(then_told, []).append(f"{run} {_seeds(some)}")
+    if not others:
+        return ""
+    told = "; ".join(f"{', '.join(some)} by {then}" for then, some in others.items())
+    return f"{folder} holds {told}; now {origin.told(now)}: --overwrite runs them again"
 
 
-def _origin(config: dict[str, Any]) -> str:
-    git, versions = config.get("git") or {}, config.get("versions") or {}
-    commit = f"commit {str(git.get('commit') or 'unknown')[:7]}"
-    made = [commit + CHANGED * bool(git.get("dirty"))]
-    return ", ".join(made + [f"{name} {versions.get(name)}" for name in DECISIVE])
+def _seeds(some: list[int]) -> str:
+    if len(some) == 1:
+        return f"seed {some[0]}"
+    if some == list(range(some[0], some[-1] + 1)):
+        return f"seeds {some[0]}–{some[-1]}"
+    return f"seeds {', '.join(map(str, some))}"
 
 
 def drop_others(run: Path, config: dict[str, Any]) -> None:
@@ -180,7 +167,7 @@ def read(
 
     :param keys: what has to be there.
     :param figures: what has to be there as a number, or null where undefined.
-    :raises Unreadable: naming the file and what is wrong with it.
+    :raises UserError: naming the file and what is wrong with it.
     """
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -193,7 +180,7 @@ def read(
             if not (found[key] is None or type(found[key]) in (int, float)):
                 raise ValueError(f"{key} is not a number")
     except (OSError, ValueError) as error:
-        raise Unreadable(
+        raise UserError(
             f"{path} cannot be read ({error}): remove it, or run again with another "
             "--out or --overwrite"
         ) from error
@@ -230,40 +217,3 @@ def _default(config: dict[str, Any], group: str, name: str) -> Any:
     method = config["options"].get("method")
     own = parameters(method) if method in METHODS else {}
     return own[name].default if name in own else None
-
-
-def git_state() -> dict[str, Any]:
-    """Commit of the checkout that this file is in, and whether it has changes.
-
-    Results do not count: they change nothing that is run.
-    """
-    root = Path(__file__).resolve().parent.parent
-    try:
-        commit = _git(root, "rev-parse", "HEAD")
-        if Path(_git(root, "rev-parse", "--show-toplevel")).resolve() != root:
-            raise OSError("a checkout of something else around this one")
-        changes = _git(
-            root, "status", "--porcelain", "--", ".", ":!experiments/results"
-        )
-        return {"commit": commit, "dirty": bool(changes)}
-    except (OSError, subprocess.SubprocessError):
-        return {"commit": None, "dirty": None}
-
-
-def _git(root: Path, *words: str) -> str:
-    done = subprocess.run(
-        ["git", *words],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=10,
-    )
-    return done.stdout.strip()
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None

@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -104,38 +104,18 @@ def train_seed(job: Job, seed: int, memory_epochs: int = 0) -> dict[str, Any]:
     _check_loss_weights(job, benchmark)
     with _loggers(job, seed) as loggers, _threads(options.threads):
         RNGManager.set_random_seeds(seed)  # torch, CUDA, numpy and random
-        task = benchmark.task._replace(seen=options.head == "seen")
-        model = MODELS[options.model](task, options.widths, options.weights)
-        more: list[Any] = [ResidentDataPlugin()] if options.in_memory else []
-        limit = iterations.limit(options, benchmark)
-        if limit is not None:
-            more.append(iterations.IterationLimit(limit))
-        measures = Measures(benchmark, recipe.memory, loggers)
-        progress = ProgressPlugin(
-            iterations.expected(options, benchmark),
-            f"seed {seed}",
-            options.progress,
-            measures.record,
-        )
-        strategy = (recipe.strategy or Trainer)(
-            model=model,
-            optimizer=_optimizer(options, model),
-            criterion=torch.nn.CrossEntropyLoss(),
-            train_mb_size=options.batch_size,
-            train_epochs=options.passes,
-            eval_mb_size=options.eval_batch_size,
-            device=torch.device(job.device),
-            plugins=[*recipe.plugins, *more, progress],
-            evaluator=measures.evaluator,
+        title = f"seed {seed}"
+        strategy, measures, progress = set_up(
+            options, recipe, benchmark, job.device, title, loggers
         )
         try:
             with _imports_out_of_collections(), quiet(), _steps_that_fit(options.lr):
                 spent = train_stream(strategy, benchmark, options, progress)
             worth = {}
             if memory_epochs:
-                alone = MODELS[options.model](task, options.widths, options.weights)
+                alone = _model(options, benchmark).to(job.device)
                 worth["memory_accuracy"] = accuracy_from_memory(
-                    alone.to(job.device), recipe.memory, benchmark, memory_epochs, seed
+                    alone, recipe.memory, benchmark, memory_epochs, seed
                 )
         finally:
             progress.close()
@@ -155,6 +135,47 @@ def train_seed(job: Job, seed: int, memory_epochs: int = 0) -> dict[str, Any]:
         "peak_memory_mb": peak(),
         "iterations": progress.iterations,
     }
+
+
+def set_up(
+    options: Run,
+    recipe: Recipe,
+    benchmark: Benchmark,
+    device: str,
+    title: str,
+    loggers: Sequence[Any] = (),
+) -> tuple[Any, Measures, ProgressPlugin]:
+    """The strategy of a seed, its measures, and the plugin that tells of its progress.
+
+    Weights are drawn from torch's generator.
+
+    :param title: what progress is told under.
+    """
+    model = _model(options, benchmark)
+    more: list[Any] = [ResidentDataPlugin()] if options.in_memory else []
+    limit = iterations.limit(options, benchmark)
+    if limit is not None:
+        more.append(iterations.IterationLimit(limit))
+    measures = Measures(benchmark, recipe.memory, loggers)
+    expected = iterations.expected(options, benchmark)
+    progress = ProgressPlugin(expected, title, options.progress, measures.record)
+    strategy = (recipe.strategy or Trainer)(
+        model=model,
+        optimizer=_optimizer(options, model),
+        criterion=torch.nn.CrossEntropyLoss(),
+        train_mb_size=options.batch_size,
+        train_epochs=options.passes,
+        eval_mb_size=options.eval_batch_size,
+        device=torch.device(device),
+        plugins=[*recipe.plugins, *more, progress],
+        evaluator=measures.evaluator,
+    )
+    return strategy, measures, progress
+
+
+def _model(options: Run, benchmark: Benchmark) -> Any:
+    task = benchmark.task._replace(seen=options.head == "seen")
+    return MODELS[options.model](task, options.widths, options.weights)
 
 
 def _benchmark(job: Job, recipe: Recipe, seed: int) -> Benchmark:

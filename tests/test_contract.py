@@ -17,6 +17,7 @@ from avalanche_ext import (
     LeanEvaluationPlugin,
     class_balanced_replay,
     er_ring,
+    multi_strategy_replay,
     reservoir_replay,
 )
 
@@ -41,7 +42,12 @@ METHODS = {
         off=lambda preset=preset: preset(16, batch_size_mem=0, seed=0),
         stateful=lambda plugin: plugin.buffer,
     )
-    for preset in (reservoir_replay, er_ring, class_balanced_replay)
+    for preset in (
+        reservoir_replay,
+        er_ring,
+        class_balanced_replay,
+        multi_strategy_replay,
+    )
 }
 
 every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)

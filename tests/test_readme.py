@@ -1,7 +1,9 @@
 """README.md: its examples run, and its figures are those of the result files."""
 
+import json
 import re
 from pathlib import Path
+from statistics import mean, stdev
 
 import pytest
 
@@ -25,6 +27,49 @@ def test_examples_run(capsys, tmp_path):
 
 def test_figures_are_those_of_the_result_files():
     assert readme.filled(README) == README
+
+
+def test_figures_of_the_study_are_those_of_its_results():
+    results = json.loads(
+        (readme.RESULTS / "studies/replay-confirmation.json").read_text()
+    )
+    arms = {
+        "reservoir": "reservoir, uniform",
+        "reservoir-same-time": "reservoir, a third more updates",
+        "class-balanced": "class-balanced, uniform",
+        "balanced-forgetting": "class-balanced, forgetting",
+        "herding-uniform": "herding, uniform",
+        "default": "herding, forgetting (the default)",
+    }
+    for arm, label in arms.items():
+        figures = []
+        for stream in ("balanced", "imbalanced", "noisy"):
+            seeds = results["results"][stream][arm]
+            assert len(seeds) == 16
+            values = [100 * seed["accuracy"] for seed in seeds.values()]
+            figures.append(f"{mean(values):.2f} ± {stdev(values):.2f}")
+        assert "| " + " | ".join([label, *figures]) + " |" in README.replace("**", "")
+
+
+def test_a_case_of_the_bench_is_that_measured_last(tmp_path, monkeypatch):
+    def written(name, created, **medians):
+        ratios = {
+            case: {"ours / bare": {"median": median, "low": 1, "high": 2}}
+            for case, median in medians.items()
+        }
+        cases = {c: {"rows": {"row": {"ratios": r}}} for c, r in ratios.items()}
+        content = {"created": f"2026-01-0{created}", "cases": cases}
+        (tmp_path / name).write_text(json.dumps(content))
+
+    monkeypatch.setattr(readme, "RESULTS", tmp_path)
+    written("bench-a.json", 2, draw=1.25)
+    written("bench.json", 1, draw=1.5, evaluation=1.75)
+    assert readme.bench_rows().splitlines()[2:] == [
+        "| evaluation, row | 1.75 (1.00–2.00) | – | – |",
+        "| draw, row | 1.25 (1.00–2.00) | – | – |",
+    ]
+    written("bench-b.json", 3, draw=1.9)
+    assert "| draw, row | 1.90 " in readme.bench_rows()
 
 
 def test_a_missing_part_is_told():

@@ -14,7 +14,8 @@ MemoryClass: TypeAlias = int | tuple[int, int]
 class CountedBuffer(Protocol):
     """A memory that knows its classes, such as ``MultiStrategyBuffer``."""
 
-    max_size: int
+    @property
+    def max_size(self) -> int: ...
 
     def __len__(self) -> int: ...
 

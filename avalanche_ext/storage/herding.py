@@ -25,8 +25,8 @@ class Herding(ByClass):
     represents its class: no outliers, as diversity keeps them, and no model is needed.
 
     ``x`` is the row as stored, flattened, so an outlier in many numbers counts more than one
-    in few. Of classes with more than 128 rows, 128 drawn at random are compared, so the
-    cost of a row does not grow with the memory.
+    in few. Of classes with more than 128 rows, 128 drawn at random for each batch are compared,
+    so the cost of a row does not grow with the memory.
 
     M. Welling, Herding dynamical weights to learn, ICML 2009; S.-A. Rebuffi, A. Kolesnikov,
     G. Sperl, C. H. Lampert, iCaRL: incremental classifier and representation learning,
@@ -61,22 +61,33 @@ class Herding(ByClass):
         assert vectors is not None
         self._renew(vectors)
         arriving: dict[int, Tensor] = {}  # vectors of slots that are not written yet
+        open_classes: dict[int, _Rows] = {}  # gathered once a batch
         slots: Slots = {}
-        for position, group in enumerate(groups):
-            rank, x = self._ranks[group], vectors.incoming[position].double()
+        for position, (group, x) in enumerate(
+            zip(groups, vectors.incoming.unbind(), strict=True)
+        ):
+            rank = self._ranks[group]
             self._seen[rank] += 1
             self._sums[rank] += x
             if stored < size:
                 slot, stored = stored, stored + 1
+                open_classes.pop(rank, None)
             else:
                 loser = self._largest(rank)
-                rows = self._compared(loser, draw)
-                own = x if loser == rank else None
-                place = self._least(loser, rows, own, arriving, vectors)
-                if place == len(rows):
+                rows = open_classes.pop(loser, None)
+                if rows is None:
+                    rows = self._rows(self._compared(loser, draw), arriving, vectors)
+                place = self._least(loser, rows, x if loser == rank else None)
+                open_classes[loser] = rows
+                if place is None:
                     continue
-                slot = rows[place]
-                self._release(slot, self._vector(slot, arriving, vectors))
+                slot = rows.slots[place]
+                self._release(slot, rows.x[place])
+                if loser == rank:
+                    rows.put(place, x)
+                else:
+                    rows.drop(place)
+                    open_classes.pop(rank, None)
             arriving[slot] = x
             self._slots[rank].append(slot)
             self._owner[slot] = rank
@@ -96,19 +107,16 @@ class Herding(ByClass):
         assert vectors is not None
         self._renew(vectors)
         leaving: list[int] = []
-        left = [list(held) for held in self._slots]
-        sums = [held.clone() for held in self._held]
+        left = [self._rows(list(held), {}, vectors) for held in self._slots]
         for rank in largest_first(self._slots):
             if len(leaving) == n:
                 break
             rows = left[rank]
-            x = self._rows(rows, {}, vectors)
-            least = self._scores(rank, x, sums[rank], len(rows) - 1).argmin()
-            slot = rows.pop(int(least))
-            sums[rank] -= self._vector(slot, {}, vectors)
-            leaving.append(slot)
-        # They are forgotten by `forget`, which does not know the rows.
-        self._held = sums
+            gap = self._gap(rank, self._held[rank], len(rows.slots) - 1)
+            place = int(rows.scores(gap).argmin())
+            self._held[rank] -= rows.x[place]  # `forget` does not know the rows
+            leaving.append(rows.slots[place])
+            rows.drop(place)
         return leaving
 
     def _largest(self, rank: int) -> int:
@@ -124,50 +132,35 @@ class Herding(ByClass):
         chosen = torch.randperm(len(rows), generator=draw)[:_COMPARED].tolist()
         return [rows[i] for i in chosen]
 
-    def _least(
-        self,
-        rank: int,
-        rows: list[int],
-        own: Tensor | None,
-        arriving: Mapping[int, Tensor],
-        vectors: Vectors,
-    ) -> int:
-        """The place of the row without which the mean fits best, ``len(rows)`` for the
-        one that arrives."""
-        x, held = self._rows(rows, arriving, vectors), self._held[rank]
-        left = len(self._slots[rank]) - 1
-        if own is not None:
-            x, held, left = torch.cat((x, own[None])), held + own, left + 1
-        return int(self._scores(rank, x, held, left).argmin())
+    def _least(self, rank: int, rows: "_Rows", own: Tensor | None) -> int | None:
+        """The place of the row without which the mean fits best; ``None``: the one that
+        arrives."""
+        held, left = self._held[rank], len(self._slots[rank]) - 1
+        if own is None:
+            return int(rows.scores(self._gap(rank, held, left)).argmin())
+        gap = self._gap(rank, held + own, left + 1)
+        least, place = rows.scores(gap).min(0)
+        fits = own.dot(own) - 2 * own.dot(gap) < least
+        return None if fits else int(place)
 
-    def _scores(self, rank: int, x: Tensor, held: Tensor, left: int) -> Tensor:
-        """``‖S − x_j − k μ‖²`` up to a constant, of each row ``x_j``.
-
-        :param held: ``S``, the sum of all rows of the class.
-        :param left: ``k``, how many stay.
-        """
-        gap = held - self._sums[rank] * (left / self._seen[rank])
-        scores: Tensor = x.square().sum(1) - 2 * (x @ gap)
-        return scores
+    def _gap(self, rank: int, held: Tensor, left: int) -> Tensor:
+        """``S − k μ``: what the rows of a class, whose sum is ``S``, are too much when
+        ``k`` stay."""
+        return (held - self._sums[rank] * (left / self._seen[rank])).float()
 
     def _rows(
         self, slots: list[int], arriving: Mapping[int, Tensor], vectors: Vectors
-    ) -> Tensor:
-        """The vectors at these slots, of which some are not written yet."""
+    ) -> "_Rows":
+        """The rows at these slots, of which some are not written yet."""
         stored = [slot for slot in slots if slot not in arriving]
         if len(stored) == len(slots):
-            return vectors.of(slots).double()
-        known = dict(arriving)
-        if stored:
-            known |= zip(stored, vectors.of(stored).double(), strict=True)
-        return torch.stack([known[slot] for slot in slots])
-
-    def _vector(
-        self, slot: int, arriving: Mapping[int, Tensor], vectors: Vectors
-    ) -> Tensor:
-        if slot in arriving:
-            return arriving[slot]
-        return vectors.of([slot])[0].double()
+            x = vectors.of(slots)
+        else:
+            known = dict(arriving)
+            if stored:
+                known |= zip(stored, vectors.of(stored), strict=True)
+            x = torch.stack([known[slot] for slot in slots])
+        return _Rows(slots, x)
 
     def _release(self, slot: int, x: Tensor) -> None:
         rank = self._owner.pop(slot)
@@ -206,3 +199,32 @@ class Herding(ByClass):
         self._sums = [total.clone() for total in state["sums"]]
         self._held = [total.clone() for total in state["held"]]
         self._form = state["form"]
+
+
+class _Rows:
+    """Rows of a class of which one leaves.
+
+    :param slots: where they are.
+    :param x: their vectors, shape ``(k, d)``, a copy.
+    """
+
+    def __init__(self, slots: list[int], x: Tensor) -> None:
+        self.slots, self.x = slots, x
+        self._squares = x.square().sum(1)
+
+    def scores(self, gap: Tensor) -> Tensor:
+        """``‖S − x_j − k μ‖²`` of each row up to a constant, of ``gap = S − k μ``."""
+        return torch.addmv(self._squares, self.x, gap, alpha=-2)
+
+    def put(self, place: int, x: Tensor) -> None:
+        """Another row at a place."""
+        self.x[place] = x
+        self._squares[place] = x.dot(x)
+
+    def drop(self, place: int) -> None:
+        """Leave a row out; the last one moves to its place."""
+        last = len(self.slots) - 1
+        self.slots[place], self.x[place] = self.slots[last], self.x[last]
+        self._squares[place] = self._squares[last]
+        self.slots.pop()
+        self.x, self._squares = self.x[:last], self._squares[:last]

@@ -43,7 +43,7 @@ def make_sampling(
         sampling = _by_name(sampling, allowed)
     elif not isinstance(sampling, Sampling):
         raise TypeError(
-            f"{sampling!r} is no sampling: give one of {allowed}, or a "
+            f"unknown sampling {sampling!r}: give one of {allowed}, or a "
             "Softmax, Priority or Coreset"
         )
     if temperature is None:

@@ -110,14 +110,13 @@ CASES = {
             "Split MNIST, one epoch, replaying from a memory of 500, with evaluations",
             "s per run",
             _whole_run,
-            most=3,
         ),
         Case(
             "rotated-run",
             "rotated MNIST, one epoch, replaying from a memory of 500, with evaluations",
             "s per run",
             _rotated_run,
-            most=3,
+            most=5,
         ),
         Case(
             "memory-row",

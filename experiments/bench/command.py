@@ -36,7 +36,7 @@ class Bench:
     cases: Annotated[Positional[tuple[str, ...]], arg(metavar="[NAME ...]")] = ()
     """Cases to run: all of them unless named."""
     repeats: int = 9
-    """Rounds, after one that is discarded; three at most where one takes minutes."""
+    """Rounds, after one that is discarded; five at most where one takes a minute."""
     out: Path = Path("runs/bench.json")
     """The JSON to write, in place of what is there, each time a case has ended."""
     data_root: Annotated[Path | None, arg(metavar="PATH")] = None
@@ -81,7 +81,7 @@ def _measure(case: Case, work: Workload, repeats: int) -> tuple[list[Row], Resul
     with warnings.catch_warnings():
         # Upstream turns its own deprecations on for every call, filters or not:
         # printing them must not count as its work.
-        warnings.showwarning = _show  # type: ignore[assignment]
+        warnings.showwarning = _show
         warnings.filterwarnings("ignore", "No loggers specified")
         rows = case.rows(work)
         makers = {

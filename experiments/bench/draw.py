@@ -57,7 +57,7 @@ def _drawn(work: Workload, draw: Callable[[], Any]) -> Observe:
     return stopwatch(lambda: go, 1e6)
 
 
-def _endless(loader: DataLoader) -> Iterator[Any]:
+def _endless(loader: DataLoader[Any]) -> Iterator[Any]:
     """Batches of one epoch after the other, as upstream's replay takes them."""
     while True:
         yield from loader

@@ -54,9 +54,9 @@ def case_table(case: Case, rows: Sequence[Row], results: Results) -> str:
         ]
         if grown:
             text.append(f"  {row.label} / {row.grown_from}: {', '.join(grown)}")
-    for (label, name), one in results.items():
-        if one.error is not None:
-            text.append(f"  {name}, {label}: {one.error}")
+    for (label, name), measured in results.items():
+        if measured.error is not None:
+            text.append(f"  {name}, {label}: {measured.error}")
     return "\n".join(text)
 
 

@@ -22,13 +22,14 @@ Rows = Literal["bytes", "floats", "raw", "images"]
 fastest way through upstream's loader; ``uint8`` and nothing else, where no model is fed;
 images that are decoded one by one, as upstream's own benchmarks have them."""
 LEARNING_RATE = 0.01
+INIT = "default"
 TASK = Task((1, *SHAPE), CLASSES, 0)
 
 
 def network(hidden: Sequence[int]) -> nn.Module:
     """The same network with the same weights for every contender."""
     torch.manual_seed(0)
-    model: nn.Module = MODELS["mlp"](TASK, hidden, "default")
+    model: nn.Module = MODELS["mlp"](TASK, hidden, INIT)
     return model
 
 
@@ -61,22 +62,19 @@ def ours(
     memory: int = 0,
     *,
     resident: bool = True,
-    template: type[Naive] = Naive,
-    further: Sequence[Any] = (),
     **more: Any,
 ) -> Naive:
     """Naive training with lean evaluation and, if ``memory``, replay.
 
     :param resident: whether data are resident, or come through Avalanche's loader.
-    :param further: plugins besides.
     """
     model = network(hidden)
     plugins: list[Any] = [ResidentDataPlugin()] if resident else []
     if memory:
         plugins.append(reservoir_replay(memory, batch_size_mem=batch, seed=0))
-    return template(
+    return Naive(
         **_common(model, batch),
-        plugins=[*plugins, *further],
+        plugins=plugins,
         **{"evaluator": LeanEvaluationPlugin(), **more},
     )
 

@@ -70,23 +70,28 @@ def interleave(
     """
     measured = {key: Measured() for key in makers}
     observers: dict[Key, Observe] = {}
-    for key, make in makers.items():
-        _guarded(measured[key], lambda k=key, m=make: observers.update({k: m()}))
+
+    def prepare(key: Key) -> None:
+        observers[key] = makers[key]()
+
+    def observe(key: Key) -> None:
+        measured[key].values.append(observers[key]())
+
+    for key in makers:
+        _guarded(measured[key], prepare, key)
     for number in range(repeats + 1):
-        order = list(makers) if number % 2 else list(reversed(makers))
-        for key in order:
-            one = measured[key]
-            if one.error is None:
-                _guarded(one, lambda m=one, k=key: m.values.append(observers[k]()))
+        for key in list(makers)[:: 1 if number % 2 else -1]:
+            if measured[key].error is None:
+                _guarded(measured[key], observe, key)
         if number == 0:
             for one in measured.values():
                 one.values.clear()
     return measured
 
 
-def _guarded(measured: Measured, step: Callable[[], None]) -> None:
+def _guarded(measured: Measured, step: Callable[[Key], None], key: Key) -> None:
     try:
-        step()
+        step(key)
     except Exception as error:
         text = " ".join(str(error).split())
         measured.error = f"{type(error).__name__}: {text}".rstrip(": ")

@@ -1,7 +1,7 @@
 """Cases ``whole-run`` and ``rotated-run``: a published protocol from start to end.
 
-Ours is what the command ``run`` does with a seed: its metrics, its look at each loss and
-at the weights, its bar as where there is no terminal. Building the stream and the model
+Ours is what the command ``run`` does with a seed where there is no terminal: its plugins,
+its metrics, its look at each loss and at the weights. Building the stream and the model
 does not count for anybody. The other cases have no more plugins than they name.
 """
 
@@ -13,17 +13,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from experiments import iterations
+from experiments import methods
 from experiments.bench import loops, strategies
 from experiments.bench.images import image_streams
 from experiments.bench.timing import Observe, stopwatch
 from experiments.bench.workload import CLASSES, Row, Workload
 from experiments.benchmarks import Benchmark, build
 from experiments.data import Arrays, class_groups
-from experiments.measures import Measures
 from experiments.options import Run
-from experiments.progress import ProgressPlugin
-from experiments.training import Trainer, train_stream
+from experiments.training import set_up, train_stream
 
 HIDDEN = (100, 100)
 EXPERIENCES = 5
@@ -67,20 +65,23 @@ def rotated_rows(work: Workload) -> list[Row]:
 
 
 def _ours(work: Workload, benchmark: Benchmark, batch: int) -> Observe:
-    options = Run("bench", "reservoir-replay", batch_size=batch, epochs=1)
+    options = Run(
+        "bench",
+        "reservoir-replay",
+        epochs=1,
+        batch_size=batch,
+        eval_batch_size=EVALUATION_BATCH,
+        hidden=HIDDEN,
+        init=strategies.INIT,
+        lr=strategies.LEARNING_RATE,
+        progress="off",
+    )
+    own = {"mem_size": work.sizes.memory, "batch_size_mem": batch}
 
     def prepare() -> Callable[[], int]:
-        total = iterations.expected(options, benchmark)
-        progress = ProgressPlugin(total, "bench", "off")
-        strategy = strategies.ours(
-            HIDDEN,
-            batch,
-            work.sizes.memory,
-            template=Trainer,
-            further=[progress],
-            evaluator=Measures(benchmark).evaluator,
-            eval_mb_size=EVALUATION_BATCH,
-        )
+        torch.manual_seed(0)
+        recipe = methods.build(options.method, own, seed=0)
+        strategy, _, progress = set_up(options, recipe, benchmark, "cpu", "bench")
 
         def go() -> int:
             train_stream(strategy, benchmark, options, progress)
@@ -148,7 +149,8 @@ def _tensors(stream: Sequence[Any]) -> list[Pair]:
         leaf = experience.dataset._flat_data
         while not isinstance(leaf, TensorDataset):
             (leaf,) = leaf._datasets
-        pairs.append(leaf.tensors)
+        x, y = leaf.tensors
+        pairs.append((x, y))
     return pairs
 
 

@@ -129,12 +129,14 @@ def load(data_root: Path | None, sizes: Sizes, rounds: int) -> Workload:
 def random_images(train: int, test: int) -> Arrays:
     """Noise with balanced labels, the same each time."""
     draw = np.random.default_rng(0)
-    parts = []
-    for rows in (train, test):
-        parts.append(draw.integers(0, 256, (rows, *SHAPE), dtype=np.uint8))
-        parts.append(draw.permutation(np.arange(rows) % CLASSES))
-    return from_arrays(*parts, source="random")
+
+    def images(rows: int) -> tuple[np.ndarray, np.ndarray]:
+        x = draw.integers(0, 256, (rows, *SHAPE), dtype=np.uint8)
+        return x, draw.permutation(np.arange(rows) % CLASSES)
+
+    return from_arrays(*images(train), *images(test), source="random")
 
 
 def _scaled(images: np.ndarray) -> np.ndarray:
-    return images / np.float32(255)
+    scaled: np.ndarray = images / np.float32(255)
+    return scaled

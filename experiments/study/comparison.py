@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import t as student
 
 
 class Difference(NamedTuple):
@@ -24,6 +23,8 @@ def paired(arm: Mapping[str, float], reference: Mapping[str, float]) -> Differen
     >>> paired({"0": 3.0, "1": 5.0, "2": 4.0}, {"0": 1.0, "1": 2.0, "2": 3.0})[:2]
     (2.0, 0.5773502691896258)
     """
+    from scipy.stats import t as student  # heavy, and the command line imports us
+
     seeds = sorted(set(arm) & set(reference))
     apart = np.array([arm[seed] - reference[seed] for seed in seeds])
     if len(apart) < 2:

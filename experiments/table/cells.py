@@ -120,5 +120,5 @@ def comparisons(cell: Cell, results: Results, seeds: range) -> list[Comparison]:
 
 
 def _round(results: Results, metric: str, seeds: range) -> Round:
-    there = [results[seed][metric] for seed in seeds if seed in results]
+    there = [results[seed][metric] for seed in sorted(results) if seed in seeds]
     return Round(tuple(100 * value for value in there if value is not None), seeds)

@@ -98,6 +98,8 @@ def run_table(
         raise UserError(f"{given} with --show, which runs nothing: leave one out")
     table = read(options.name)
     run = _Run(options, table, command)
+    if note := run.other_origin():
+        print(f"note: {note}", file=sys.stderr)
     if not options.show:
         if work_through is None:
             from experiments.table import pool
@@ -127,6 +129,16 @@ class _Run:
         self._asked: set[tuple[str, int]] = set()
         self._configs: dict[str, dict[str, Any]] = {}
 
+    def other_origin(self) -> str:
+        """What made the results that are used again; see the function of ``store``."""
+        from experiments import origin, store
+
+        used = {
+            name: [s for s in results if s < 2 * len(self._seeds(self.cells[name]))]
+            for name, results in self.results.items()
+        }
+        return store.other_origin(self.where.out / self.table.name, used, origin.now())
+
     def outcomes(self) -> "dict[str, list[Comparison]]":
         """Each cell's figures beside ours."""
         return {name: self._compared(cell) for name, cell in self.cells.items()}
@@ -141,7 +153,8 @@ class _Run:
         self._check(Jobs())
         there = sum(map(len, self.results.values()))
         if there:
-            print(f"{there} results are there already", file=sys.stderr)
+            plural = "s" * (there != 1)
+            print(f"{there} result{plural} there already", file=sys.stderr)
         with closing(work_through(Training, due, self.options.jobs)) as outcomes:
             for outcome in outcomes:
                 self._keep(outcome)

@@ -5,7 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from experiments.summary import mean_with_sd
 from experiments.table.protocol import METRICS, Protocol
-from experiments.table.show import RECALLED, conclusion, figure, is_recalled
+from experiments.table.show import (
+    RECALLED,
+    conclusion,
+    figure,
+    is_recalled,
+    remarks,
+)
 from experiments.table.verdict import Comparison
 
 WIDTH = 88
@@ -43,11 +49,11 @@ def block(table: Protocol, compared: Mapping[str, Sequence[Comparison]]) -> str:
     if any(is_recalled(one.published) for one in every):
         told.append(RECALLED)
     told += conclusion(table, compared)
-    told += [
-        f"{table.cells[name].label}: {table.cells[name].note}"
+    told += remarks(
+        (table.cells[name].label, table.cells[name].note)
         for name in shown
         if not table.cells[name].counted
-    ]
+    )
     intro = textwrap.fill(
         " ".join(f"{_capital(sentence).rstrip('.')}." for sentence in told),
         WIDTH,

@@ -41,14 +41,25 @@ def text(
     if any(is_recalled(p) for cell in shown for p in cell.published.values()):
         parts.append(RECALLED)
     parts += [table.note] if table.note else []
-    parts += [
-        f"{cell.name}: {cell.note}"
+    parts += remarks(
+        (cell.name, cell.note)
         for cell in shown
         if cell.note and any(one.first.values for one in compared[cell.name])
-    ]
+    )
     parts += [f"{name} failed: {error}" for name, error in failures.items()]
     parts += conclusion(table, compared)
     return "\n".join(parts)
+
+
+def remarks(notes: Iterable[tuple[str, str]]) -> list[str]:
+    """Each note once, after the names of all that it is of.
+
+    :param notes: pairs of a name and its note.
+    """
+    names: dict[str, list[str]] = {}
+    for name, note in notes:
+        names.setdefault(note, []).append(name)
+    return [f"{'; '.join(some)}: {note}" for note, some in names.items()]
 
 
 def conclusion(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from experiments import training
 from experiments.bench import command, loops, online, strategies, whole_run
 from experiments.bench.cases import CASES, Case, choose
 from experiments.bench.command import Bench, run_bench
@@ -18,8 +19,6 @@ from experiments.bench.results import case_record, case_table
 from experiments.bench.timing import Measured, interleave, ratio, spread, stopwatch
 from experiments.bench.workload import Row, Sizes, load, random_images
 from experiments.errors import UserError
-from experiments.progress import ProgressPlugin
-from experiments.training import Trainer
 
 TINY = Sizes(
     train=150,
@@ -263,20 +262,30 @@ def test_a_folder_that_was_named_and_has_no_mnist_is_refused(tmp_path):
 
 
 def test_ours_does_in_a_whole_run_what_the_runner_does(tiny, monkeypatch):
-    trained, made = [], strategies.ours
+    trained = []
 
-    def ours(*arguments, **options):
-        trained.append(made(*arguments, **options))
-        return trained[-1]
+    def train_stream(strategy, *rest):
+        weights = [p.detach().clone() for p in strategy.model.parameters()]
+        trained.append((strategy, weights))
+        return training.train_stream(strategy, *rest)
 
-    monkeypatch.setattr(strategies, "ours", ours)
+    monkeypatch.setattr(whole_run, "train_stream", train_stream)
     (row,) = whole_run.split_rows(tiny)
     row.contenders["ours"]()()
-    (strategy,) = trained
-    assert isinstance(strategy, Trainer)
-    (progress,) = (p for p in strategy.plugins if isinstance(p, ProgressPlugin))
+    ((strategy, weights),) = trained
+    assert isinstance(strategy, training.Trainer)
+    kinds = [type(plugin).__name__ for plugin in strategy.plugins]
+    assert kinds[:3] == ["RehearsalPlugin", "ResidentDataPlugin", "ProgressPlugin"]
+    progress = strategy.plugins[2]
     assert progress._bar.total == progress.iterations > 0
     assert progress._bar.disable
+    memory = strategy.plugins[0].buffer
+    assert memory.max_size == len(memory) == TINY.memory
+    assert (strategy.train_mb_size, strategy.eval_mb_size) == (10, 256)
+    # The network of the other contenders, before any step.
+    same = strategies.network(whole_run.HIDDEN)
+    assert all(map(torch.equal, weights, same.parameters()))
+    assert not torch.equal(weights[0], next(strategy.model.parameters()))
 
 
 def test_an_interruption_leaves_the_cases_that_ended(tmp_path, monkeypatch):

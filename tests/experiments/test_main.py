@@ -185,7 +185,16 @@ def test_list_names_everything(capsys):
             "run split-digits er-ring --set --seeds 2",
             ["--set without a value: write --set name=value"],
         ),
+        ("table split-mnist-online --cells", ["--cells without a value", "CELL"]),
+        ("run split-digits naive --samples", ["--samples without a value"]),
+        ("study --arms", ["--arms without a value", "ARM"]),
+        ("study --streams", ["--streams without a value", "STREAM"]),
+        ("run split-digits naive --samples -5", ["--samples -5: use numbers of 1"]),
         ("run split-digits er-ring --set mem_size", ["has no value", "name=value"]),
+        (
+            "run split-digits er-ring --set=size=1 --set=mem_size=6",
+            ["--set size=1: er-ring has no option 'size'"],
+        ),
         (
             "run split-digits er-ring --set mem_size=5 --set mem_size=6",
             ["--set gives 'mem_size' twice"],
@@ -221,15 +230,22 @@ def test_the_process_ends_with_status_2(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_repeated_settings_add_up(monkeypatch):
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--set a=1 b=2 --seeds 2 --set c=3 --loggers csv --loggers wandb -- x y",
+        "--set=a=1 --loggers=csv --set b=2 --seeds 2 --set=c=3 --loggers wandb -- x y",
+    ],
+)
+def test_repeated_options_of_several_values_add_up(monkeypatch, words):
     asked = []
     monkeypatch.setattr("experiments.runner.run", lambda *words: asked.append(words))
-    line = "run --set a=1 b=2 --seeds 2 --set c=3 -- x y"
-    assert main(line.split()) == 0
+    assert main(["run", *words.split()]) == 0
     ((options, command),) = asked
     assert options.set == ("a=1", "b=2", "c=3")
+    assert options.loggers == ("csv", "wandb")
     assert (options.benchmark, options.method, options.seeds) == ("x", "y", 2)
-    assert command == f"python -m experiments {line}"
+    assert command == f"python -m experiments run {words}"
 
 
 BOXES = [

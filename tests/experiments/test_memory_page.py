@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 
 from experiments import memory_page
-from experiments.finished_run import FinishedRun, ReportError
+from experiments.errors import UserError
+from experiments.finished_run import FinishedRun
 from experiments.memory_page import memory_section
 from experiments.memory_sample import leave
-from experiments.store import Unreadable, memory_part
+from experiments.store import memory_part
 
 
 def reading(shift=0.0, **fields):
@@ -119,7 +120,7 @@ def test_nothing_was_measured(tmp_path):
     ],
 )
 def test_a_result_that_is_not_as_written_is_named(tmp_path, health, told):
-    with pytest.raises(ReportError, match=rf"seed-1.result\.json: .*{told}"):
+    with pytest.raises(UserError, match=rf"seed-1.result\.json: .*{told}"):
         memory_section(run_of(tmp_path, [reading()], health))
 
 
@@ -187,5 +188,5 @@ def test_a_memory_of_no_images_has_no_sheet(tmp_path, drawn):
 def test_a_file_that_cannot_be_read_is_named(tmp_path, drawn):
     (tmp_path / "seed-0").mkdir()
     (tmp_path / "seed-0" / "memory.npz").write_text("no archive")
-    with pytest.raises(Unreadable, match=r"seed-0.memory\.npz cannot be read"):
+    with pytest.raises(UserError, match=r"seed-0.memory\.npz cannot be read"):
         memory_section(run_of(tmp_path, [reading()]))

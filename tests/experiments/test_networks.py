@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 from torch.nn import functional
 
@@ -65,9 +66,19 @@ def test_xavier_weights_and_zero_biases(task):
     assert all(m.bias.any() for m in linears(made(task, init="default")))
 
 
+@pytest.mark.parametrize("task", [SINGLE, MULTI, SINGLE._replace(seen=True)])
+def test_truncated_normal_weights_and_constant_biases(task):
+    expected = stats.truncnorm(-2, 2, scale=0.1)
+    for module in linears(made(task, hidden=(200, 150), init="truncated-normal")):
+        weights = module.weight.detach().flatten().numpy()
+        assert stats.kstest(weights, expected.cdf).pvalue > 1e-3  # the seed is fixed
+        assert (module.bias == 0.1).all()
+
+
 @pytest.mark.parametrize("task", [SINGLE, MULTI])
-def test_the_seed_decides_all_weights(task):
-    one, same, other = made(task), made(task), made(task, seed=1)
+@pytest.mark.parametrize("init", sorted({*INITS} - {"xavier-zero-head"}))
+def test_the_seed_decides_all_weights(task, init):
+    one, same, other = (made(task, init=init, seed=seed) for seed in (0, 0, 1))
     states = [list(model.state_dict().values()) for model in (one, same, other)]
     assert all(map(torch.equal, states[0], states[1]))
     assert not torch.equal(states[0][0], states[2][0])
@@ -168,11 +179,12 @@ def test_images_go_to_the_head_of_their_task(name):
 
 
 @pytest.mark.parametrize("name", ["cnn", "resnet18"])
-def test_xavier_is_of_linear_layers_alone(name):
-    plain, other = (image_model(name, init=init) for init in ("default", "xavier"))
+@pytest.mark.parametrize(("init", "bias"), [("xavier", 0), ("truncated-normal", 0.1)])
+def test_initial_weights_are_of_linear_layers_alone(name, init, bias):
+    plain, other = image_model(name, init="default"), image_model(name, init=init)
     for one, two in zip(plain.modules(), other.modules(), strict=True):
         if isinstance(one, nn.Linear):
-            assert not two.bias.any()
+            assert (two.bias == bias).all()
         elif isinstance(one, nn.Conv2d):
             assert torch.equal(one.weight, two.weight)
     assert [default_init(n) for n in MODELS] == ["xavier", "default", "default"]

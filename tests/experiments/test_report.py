@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from experiments import figures
+from experiments.errors import UserError
 from experiments.finished_run import load_run
 from experiments.report import write_report
 
@@ -406,7 +407,7 @@ def test_figures_need_no_display_and_no_pyplot():
 def refused(directory, *parts):
     output = directory.parent / "refused.html"
     everything = "".join(f"(?=.*{re.escape(part)})" for part in parts)
-    with pytest.raises(ValueError, match=f"^{everything}.*$"):  # "." is no line break
+    with pytest.raises(UserError, match=f"^{everything}.*$"):  # "." is no line break
         write_report([directory], output)
     assert not output.exists()
 
@@ -474,7 +475,7 @@ def test_result_that_lacks_a_field_is_named(make_run):
 
 
 def test_no_directory_and_no_file_to_write(make_run, tmp_path):
-    with pytest.raises(ValueError, match="no run directory given"):
+    with pytest.raises(UserError, match="no run directory given"):
         write_report([], tmp_path / "page.html")
-    with pytest.raises(ValueError, match=r"is a directory; name a file"):
+    with pytest.raises(UserError, match=r"is a directory; name a file"):
         write_report([make_run()], tmp_path)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import report, runner, store, training
+from experiments import origin, report, runner, training
 from experiments.__main__ import main
 from experiments.errors import UserError
 from experiments.options import Run
@@ -281,7 +281,7 @@ def test_results_of_another_state_of_the_code_are_told_and_used(
 ):
     trained, _ = fake
     state = {"commit": "a" * 40, "dirty": False}
-    monkeypatch.setattr(store, "git_state", lambda: dict(state))
+    monkeypatch.setattr(origin, "git_state", lambda: dict(state))
     assert main(line("--seeds", "2")) == 0
     assert main(line("--seeds", "2")) == 0
     assert "note" not in capsys.readouterr().err
@@ -289,7 +289,7 @@ def test_results_of_another_state_of_the_code_are_told_and_used(
     assert main(line("--seeds", "3")) == 0
     notes = [t for t in capsys.readouterr().err.splitlines() if "note: " in t]
     assert len(notes) == 1
-    for part in ("seeds 0, 1 by commit aaaaaaa,", "now commit bbbbbbb", "--overwrite"):
+    for part in ("seeds 0–1 by commit aaaaaaa,", "now commit bbbbbbb", "--overwrite"):
         assert part in notes[0]
     assert trained == [0, 1, 2]
     # Only seeds that are used again count.
@@ -331,6 +331,15 @@ def test_a_file_system_that_takes_no_files_is_refused(monkeypatch, tmp_path):
 
     monkeypatch.setattr(runner.tempfile, "TemporaryDirectory", refuse)
     with pytest.raises(UserError, match=r"cannot write to .* \(No such file"):
+        runner.check_writable(tmp_path / "runs")
+
+
+def test_a_place_that_cannot_be_looked_at_is_refused(monkeypatch, tmp_path):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(runner.Path, "exists", refuse)
+    with pytest.raises(UserError, match=r"cannot write to .* \(Permission denied"):
         runner.check_writable(tmp_path / "runs")
 
 

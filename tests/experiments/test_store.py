@@ -1,7 +1,6 @@
 """experiments/store.py: files, what is there already, provenance."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -131,39 +130,31 @@ def test_unreadable_files_are_refused(tmp_path, name, text):
         store.finished(tmp_path, config())
 
 
-def origin(commit="a" * 40, dirty=False, torch="2.0", **versions):
-    made = config()
-    made["git"] = {"commit": commit, "dirty": dirty}
-    made["versions"] |= {"torch": torch, **versions}
-    return made
+def made(commit="a" * 40, dirty=False, **versions):
+    known = {"torch": "2.0", "avalanche-lib": "0.6", "numpy": "2.4"}
+    git = {"commit": commit, "dirty": dirty}
+    return {**config(), "git": git, "versions": {**known, **versions}}
 
 
-@pytest.mark.parametrize(
-    ("now", "told"),
-    [
-        (origin(), ""),
-        (origin(python="2", numpy="1"), ""),
-        (origin(commit="b" * 40), "seed 0 by commit aaaaaaa, torch 2.0"),
-        (origin(dirty=True), "now commit aaaaaaa with changes, torch 2.0"),
-        (origin(torch="2.1"), "torch 2.1, avalanche-lib"),
-        (origin(**{"avalanche-lib": "9"}), "avalanche-lib 9: --overwrite"),
-    ],
-)
-def test_another_origin_of_results_is_told(tmp_path, now, told):
-    store.write_seed(tmp_path, 0, origin(), RESULT)
-    note = store.other_origin(tmp_path, [0], now)
-    assert bool(note) == bool(told)
-    assert told in note
-    assert "\n" not in note
-    assert store.other_origin(tmp_path, [], now) == ""
-
-
-def test_changes_of_the_same_commit_may_be_others(tmp_path):
-    store.write_seed(tmp_path, 0, origin(dirty=True), RESULT)
-    store.write_seed(tmp_path, 1, origin(), {**RESULT, "seed": 1})
-    note = store.other_origin(tmp_path, [1, 0], origin(dirty=True))
-    assert "seed 0 by commit aaaaaaa with changes" in note
-    assert "seed 1 by commit aaaaaaa, " in note
+def test_another_origin_of_results_is_told_in_one_line(tmp_path):
+    for run, seed, then in (
+        ("er", 0, made()),
+        ("er", 1, made(torch="1.9")),
+        ("er", 2, made(torch="1.9")),
+        ("er", 4, made(dirty=True)),
+        ("sgd", 0, made(torch="1.9")),
+        ("sgd", 2, made(torch="1.9")),
+    ):
+        store.write_seed(tmp_path / run, seed, then, {**RESULT, "seed": seed})
+    used = {"er": [4, 2, 1, 0], "sgd": [0, 2], "none": []}
+    versions = "avalanche-lib 0.6, numpy 2.4"
+    assert store.other_origin(tmp_path, used, made()) == (
+        f"{tmp_path} holds er seeds 1–2, sgd seeds 0, 2 by commit aaaaaaa, torch 1.9, "
+        f"{versions}; er seed 4 by commit aaaaaaa with changes, torch 2.0, {versions}; "
+        f"now commit aaaaaaa, torch 2.0, {versions}: --overwrite runs them again"
+    )
+    assert store.other_origin(tmp_path, {"er": [0]}, made()) == ""
+    assert store.other_origin(tmp_path, {}, made(commit="b" * 40)) == ""
 
 
 def test_other_configurations_can_be_dropped(tmp_path):
@@ -173,27 +164,3 @@ def test_other_configurations_can_be_dropped(tmp_path):
     (tmp_path / "seed-2" / "config.json").write_text("{")
     store.drop_others(tmp_path, config())
     assert list(store.finished(tmp_path, config())) == [0]
-
-
-def test_git_state(tmp_path, monkeypatch):
-    package = tmp_path / "experiments"
-    package.mkdir()
-    monkeypatch.setattr(store, "__file__", str(package / "store.py"))
-    assert store.git_state() == {"commit": None, "dirty": None}
-
-    def git(*words):
-        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
-        subprocess.run(["git", *who, *words], cwd=tmp_path, check=True)
-
-    git("init", "-q")
-    git("commit", "-q", "--allow-empty", "-m", "x")
-    state = store.git_state()
-    assert len(state["commit"]) == 40
-    assert state["dirty"] is False
-    (package / "new.py").write_text("")
-    assert store.git_state()["dirty"] is True
-    # A checkout around this one says nothing about this one.
-    inner = package / "experiments"
-    inner.mkdir()
-    monkeypatch.setattr(store, "__file__", str(inner / "store.py"))
-    assert store.git_state() == {"commit": None, "dirty": None}

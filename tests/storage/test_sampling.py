@@ -90,6 +90,6 @@ def test_unknown_names_list_those_allowed(name):
 @pytest.mark.parametrize("what", [None, 3, ["loss"], Softmax, torch.zeros(2)])
 def test_what_is_no_sampling(what):
     with pytest.raises(
-        TypeError, match=r"is no sampling: give one of \('uniform', .*'"
+        TypeError, match=r"unknown sampling .*: give one of \('uniform', .*'"
     ):
         make_sampling(what, CRITERIA)

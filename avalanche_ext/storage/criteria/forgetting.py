@@ -32,6 +32,8 @@ class ForgettingCriterion:
     >>> context.know(rows, losses=torch.tensor([2.0, 1.0, 1.0]))
     >>> ForgettingCriterion().score(rows, context)
     tensor([1.5000, 0.0000, 0.0000])
+
+    :param name: what options, columns and errors call it.
     """
 
     name: str = "forgetting"

@@ -32,6 +32,8 @@ class LossCriterion:
     >>> context = ScoringContext(model=model, loss=nn.CrossEntropyLoss())
     >>> LossCriterion().score(rows, context)
     tensor([1.3863, 1.3863])
+
+    :param name: what options, columns and errors call it.
     """
 
     name: str = "loss"
@@ -58,6 +60,7 @@ class GradientCriterion:
 
     :param parameters: ``"all"``, or ``"last"``: those of the last layer with parameters
         alone, at little more than the cost of a forward pass.
+    :param name: what options, columns and errors call it.
 
     A. Katharopoulos, F. Fleuret, Not all samples are created equal: deep learning with
     importance sampling, ICML 2018.

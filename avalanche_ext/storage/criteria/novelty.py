@@ -33,6 +33,8 @@ class DiversityCriterion:
     >>> rows = {"x": torch.zeros(3, 1), "index": torch.tensor([2, 0, 1])}
     >>> DiversityCriterion().score(rows, ScoringContext(stored=stored))
     tensor([4., 1., 1.])
+
+    :param name: what options, columns and errors call it.
     """
 
     name: str = "diversity"
@@ -79,6 +81,7 @@ class EnergyCriterion:
     tensor([-0.9307, -0.9307,  0.0000])
 
     :param beta: inverse temperature ``β``.
+    :param name: what options, columns and errors call it.
     :raises ValueError: for ``β`` that is not above 0.
     """
 

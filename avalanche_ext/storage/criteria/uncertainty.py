@@ -55,6 +55,7 @@ class UncertaintyCriterion:
     :param passes: ``K``.
     :param probabilities: makes probabilities, shape ``(n, classes, …)``, of the model's
         outputs.
+    :param name: what options, columns and errors call it.
     :raises ValueError: for a negative number of passes.
     """
 

@@ -24,6 +24,7 @@ class AgeCriterion:
     tensor([0.6321, 0.0000])
 
     :param tau: the age ``τ``, in samples, at which 63 % of 1 is reached.
+    :param name: what options, columns and errors call it.
     :raises ValueError: for ``τ`` that is not above 0.
     """
 
@@ -57,6 +58,8 @@ class AccessCriterion:
     >>> rows = {"x": torch.zeros(3, 1), "uses": uses, "drawn": drawn}
     >>> AccessCriterion().score(rows, ScoringContext(draws=6))
     tensor([0.5000, 0.2500, 0.3750])
+
+    :param name: what options, columns and errors call it.
     """
 
     name: str = "access"

@@ -67,5 +67,11 @@ def test_seeds_are_sorted_into_two_rounds(table):
     assert transfer.verdict == "not run"
 
 
+def test_seeds_without_a_result_cost_nothing(table):
+    found = {0: {"average_accuracy": 0.2}}
+    (accuracy,) = cells.comparisons(table.cells["plain"], found, range(10**12))
+    assert accuracy.first.values == (20.0,)
+
+
 def test_a_method_to_come_has_no_results(table, tmp_path):
     assert cells.stored(table, table.cells["later"], Where(out=tmp_path)) == {}

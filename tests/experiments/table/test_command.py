@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from experiments import origin
 from experiments.__main__ import main
 from experiments.errors import UserError
 from experiments.table.command import Table, run_table
@@ -89,7 +90,7 @@ def test_what_is_there_is_kept_and_the_rest_runs(table, trainings, tmp_path):
     trainings.done.clear()
     printed = table()
     assert trainings.done == [("er", 0), ("er", 1)]
-    assert "2 results are there already" in table.told.err
+    assert "2 results there already" in table.told.err
     assert row(printed, "plain").endswith("reproduced")
     trainings.done.clear()
     assert row(table(), "er").endswith("reproduced")
@@ -112,6 +113,32 @@ def test_results_of_another_configuration_are_refused(table, trainings, changed)
     trainings.done.clear()
     table()
     assert trainings.done == []
+
+
+def test_results_of_another_state_of_the_code_are_told_and_used(
+    table, trainings, monkeypatch
+):
+    trainings.accuracy = {"plain": 0.2, "er": 0.7}
+    state = {"commit": "a" * 40, "dirty": False}
+    monkeypatch.setattr(origin, "git_state", lambda: dict(state))
+    table()
+    table("plain", seeds=3)
+    assert "note" not in table.told.err
+    state["commit"] = "b" * 40
+    table("er", seeds=3)
+    notes = [line for line in table.told.err.splitlines() if "note: " in line]
+    assert len(notes) == 1
+    assert "digits holds er seeds 0–1 by commit aaaaaaa, torch " in notes[0]
+    assert "; now commit bbbbbbb, torch " in notes[0]
+    table(show=True)
+    (note,) = table.told.err.splitlines()
+    assert "holds plain seeds 0–2, er seeds 0–1 by commit aaaaaaa" in note
+    # Seeds that decide nothing here are not told of, nor those that run again.
+    table("plain", seeds=1, show=True)
+    assert "plain seeds 0–1 by" in table.told.err
+    table("plain", overwrite=True)
+    assert "note" not in table.told.err
+    assert trainings.done[-2:] == [("plain", 0), ("plain", 1)]
 
 
 def test_results_of_another_format_are_refused(table, tmp_path):

@@ -226,8 +226,8 @@ def test_unknown_tables_and_cells_list_those_that_are_there(protocols):
         table.chosen(("plain", "err"))
 
 
-TABLES = {
-    "split-mnist-online": 25,
+TABLES = {  # and how many rows were published
+    "split-mnist-online": 24,
     "permuted-mnist": 19,
     "rotated-mnist": 19,
     "split-mnist-scenarios": 17,
@@ -244,7 +244,7 @@ TABLES = {
 @pytest.mark.parametrize("name", TABLES)
 def test_the_protocols_that_ship_are_of_the_form(name):
     table = reading.read(name)
-    assert len(table.cells) == TABLES[name]
+    assert sum(cell.counted for cell in table.cells.values()) == TABLES[name]
     for cell in table.cells.values():
         assert cell.options["benchmark"] in SOURCES
         assert cell.options["init"] in INITS  # said, not left to a default
@@ -311,11 +311,12 @@ def test_the_offline_table_is_there_and_says_why_it_is_not_run():
     assert table.cells["derpp-500"].published["average_accuracy"].mean == 72.7
 
 
-def test_only_the_row_that_is_ours_alone_is_not_counted():
-    uncounted = [
-        (name, cell.name)
-        for name in reading.names()
-        for cell in reading.read(name).cells.values()
-        if not cell.counted
-    ]
-    assert uncounted == [("split-mnist-online", "er-500-online")]
+def test_rows_that_are_ours_alone_say_so_and_share_a_published_figure():
+    for name in reading.names():
+        cells = reading.read(name).cells.values()
+        for cell in cells:
+            says = cell.note.startswith("no row of the published table: ")
+            assert says == (not cell.counted)
+            assert cell.counted or cell.published in [
+                other.published for other in cells if other.counted
+            ]

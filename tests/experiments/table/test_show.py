@@ -8,6 +8,7 @@ from experiments.table.show import (
     cells,
     conclusion,
     figure,
+    remarks,
     tables_list,
     text,
 )
@@ -129,6 +130,11 @@ def test_lines_are_aligned_and_remarks_follow(changed):
             "table is reproduced from 95% on)",
         ]
     )
+
+
+def test_a_note_of_several_is_told_once():
+    notes = [("a", "mind this"), ("b", "and that"), ("c", "mind this")]
+    assert remarks(notes) == ["a; c: mind this", "b: and that"]
 
 
 def test_brackets_are_explained_where_there_are_any(changed):
