@@ -114,8 +114,8 @@ def test_what_cannot_be_made(case):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"sampling": None}, ("None is no sampling", "'uniform'", "or a Softmax")),
-        ({"sampling": ["loss"]}, ("['loss'] is no sampling", "'uniform'")),
+        ({"sampling": None}, ("unknown sampling None", "'uniform'", "or a Softmax")),
+        ({"sampling": ["loss"]}, ("unknown sampling ['loss']", "'uniform'")),
         ({"criteria": [3]}, ("3 is no criterion", "a name and a method")),
         ({"criteria": [LossCriterion]}, ("is a class", "give LossCriterion()")),
         ({**LOSS, "weights": [1.0]}, ("a mapping", "[1.0]", "give {'loss': 1.0}")),
