@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from avalanche.benchmarks import OnlineCLExperience
 from avalanche.benchmarks.utils import AvalancheDataset
 from avalanche.training.storage_policy import ExemplarsBuffer
 from torch import Tensor
 
-from avalanche_ext.arguments import whole_number
+from avalanche_ext.arguments import check_flag, whole_number
 from avalanche_ext.gradients import Criterion as Loss
 from avalanche_ext.storage.admission import AdmissionName, make_admission
 from avalanche_ext.storage.criteria import Criterion
@@ -151,6 +152,7 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
         self.refresh_every = whole_number(
             "refresh_every", refresh_every, "steps", least=0
         )
+        check_flag("refresh_at_end", refresh_at_end)
         self.refresh_at_end = refresh_at_end
         self._per_class = per_class
         self._balance = balance if admission == "score" else None
@@ -190,7 +192,8 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
         """Offer every row of an experience, in the order of its dataset.
 
         Only rows that are kept are read, and before their transforms where those are
-        known (see :class:`~avalanche_ext.storage.resident.RowSource`).
+        known (see :class:`~avalanche_ext.storage.resident.RowSource`). An admission by
+        value looks at all, and first scores the rows stored anew (``refresh_at_end``).
         """
         source = row_source(exp.dataset.train())
         tasks = has_task_items(exp.dataset)
@@ -214,6 +217,7 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
         if self._policy.needs_groups:
             groups = self._classes(source.targets, source.tasks)
         self.meet(agent)
+        self._refresh_before(exp)
         compares = self._policy.needs_values or self._policy.needs_vectors
         step = _COMPARED_AT_ONCE if compares else len(source)
         kept = False
@@ -222,6 +226,15 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
             kept |= bool(self._admit(some, partial(_read_from, read, start)))
         if kept:
             self._tensor_targets = source.tensor_targets
+
+    def _refresh_before(self, exp: Any) -> None:
+        """Rows of an experience are compared under the model as it is now with those that
+        were scored before it; not at each part of an experience that is split online.
+        """
+        whole = not isinstance(exp, OnlineCLExperience)
+        due = self._policy.needs_values and self.refresh_at_end and whole
+        if due and self.scorer.has_model:
+            self.scorer.refresh()
 
     def meet(self, agent: Any) -> None:
         """From now on rows are scored with the model and the loss of a trainer."""

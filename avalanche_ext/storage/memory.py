@@ -250,7 +250,8 @@ class Memory:
 
         :raises ValueError: when fewer than one row would be left.
         """
-        if not 0 <= n < max(1, len(self)):
+        n = whole_number("n", n, "rows", least=0)
+        if n >= max(1, len(self)):
             raise ValueError(
                 f"cannot evict {n} of {len(self)} rows: n must leave at least one row"
             )
@@ -319,11 +320,9 @@ class Memory:
         if strategy is not None or temperature is not None:
             chosen = sampling if strategy is None else strategy
             sampling = make_sampling(chosen, self._scores.names, temperature)
-        if n < 0 or not len(self):
-            raise ValueError(
-                f"cannot sample {n} rows of {len(self)}: add rows first and ask for "
-                "a number that is not negative"
-            )
+        n = whole_number("n", n, "rows", least=0)
+        if not len(self):
+            raise ValueError(f"cannot sample {n} rows of 0: add rows first")
         self.scorer.meet(model)
         self._need(sampling)
         draw = self.draw(n, sampling)
@@ -472,7 +471,7 @@ class Memory:
         return FACTS + self._scores.facts
 
     def _check_columns(self, columns: Mapping[str, Rows]) -> None:
-        own = {"x", "y", "task", "index", "weight", "scored", *FACTS}
+        own = {"x", "y", "task", "index", "weight", *FACTS, *self._scores.reserved}
         reserved = {name for name in columns if name in own or name[:6] == "score_"}
         if reserved:
             raise ValueError(

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from avalanche_ext.arguments import is_number
+
 _NAMED = 5  # rows that an error names
 
 
@@ -96,7 +98,9 @@ def check_weights(weights: Mapping[str, float], criteria: Iterable[str]) -> None
             f"weights are given for {sorted(weights)}, the criteria are {names}: give "
             "one weight for each"
         )
-    refused = {n: w for n, w in weights.items() if not 0 <= w < math.inf}
+    refused = {
+        n for n, w in weights.items() if not is_number(w) or not 0 <= w < math.inf
+    }
     if refused or not any(weights.values()):
         raise ValueError(
             f"weights of criteria must be numbers from 0 on, at least one above 0, got "

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
+from avalanche_ext.arguments import is_number
 from avalanche_ext.storage.normalise import checked_scores, refuse_rows
 from avalanche_ext.storage.uniform import Draw, Reads, all_rows
 from avalanche_ext.storage.weighted import (
@@ -53,10 +54,10 @@ class Priority:
     def __post_init__(self) -> None:
         for name in ("alpha", "beta", "eps"):
             value = getattr(self, name)
-            if not 0 <= value < math.inf:
+            if not is_number(value) or not 0 <= value < math.inf:
                 raise ValueError(
                     f"{name} of priority sampling must be a finite number from 0 on, "
-                    f"got {value}"
+                    f"got {value!r}"
                 )
 
     def draw(self, n: int, scores: Tensor, generator: Generator) -> Draw:

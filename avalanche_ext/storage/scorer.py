@@ -26,6 +26,7 @@ class Scorer:
         cross-entropy outside strategies.
     :param layer: whose input features are; see :func:`~avalanche_ext.features.features`.
     :param call: how a model is called with stored rows.
+    :raises TypeError: for a loss that cannot be called, or a layer that is no name.
     """
 
     def __init__(
@@ -36,6 +37,13 @@ class Scorer:
         layer: str | None = None,
         call: Forward = forward_rows,
     ) -> None:
+        if loss is not None and (not callable(loss) or isinstance(loss, type)):
+            raise TypeError(
+                f"loss must be a loss function, torch.nn.CrossEntropyLoss() say, got "
+                f"{loss!r}"
+            )
+        if layer is not None and not isinstance(layer, str):
+            raise TypeError(f"layer must be the name of one, or None, got {layer!r}")
         self.scores = scores
         self.loss = loss
         self.layer = layer
@@ -56,6 +64,11 @@ class Scorer:
             self._model = weakref.ref(model)
         if loss is not None:
             self._met_loss = loss
+
+    @property
+    def has_model(self) -> bool:
+        """Whether the model met last is still there."""
+        return self._model is not None and self._model() is not None
 
     def context(self, call: Forward | None = None) -> ScoringContext:
         """A context for one state of the model.

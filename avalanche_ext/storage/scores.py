@@ -80,10 +80,11 @@ class Scores:
         counters: Counters,
         seed: int,
     ) -> None:
-        if isinstance(criteria, str):
+        if isinstance(criteria, str) or not isinstance(criteria, Sequence):
+            one = criteria if isinstance(criteria, str) else "loss"
             raise ValueError(
-                f"criteria must be a sequence of names, got {criteria!r}: give "
-                f"[{criteria!r}]"
+                f"criteria must be a list of names or criteria, got {criteria!r}: give "
+                f"{[one]}, say"
             )
         self.table = table
         self.counters = counters
@@ -128,6 +129,13 @@ class Scores:
     def facts(self) -> tuple[str, ...]:
         """Columns that the table has for scores."""
         return ("scored", *self._columns) if self.active else ()
+
+    @property
+    def reserved(self) -> set[str]:
+        """Columns that the table has, or may have, besides those of scores."""
+        known = (*self._known.values(), *make_criteria(CRITERIA))
+        remembered = (getattr(criterion, "remembers", None) for criterion in known)
+        return {"scored", *filter(None, remembered)}
 
     @property
     def _columns(self) -> list[str]:
@@ -177,6 +185,7 @@ class Scores:
                 self.place(slots[kept], features[kept.to(features.device)])
         columns = {}
         for name, criterion in self._kept.items():
+            context.asking = name
             remembered = getattr(criterion, "remembers", None)
             if remembered is not None and remembered not in rows:
                 rows[remembered] = self._remembered(remembered, slots)
@@ -199,8 +208,7 @@ class Scores:
 
         :raises ValueError: without a model, naming who compares them.
         """
-        if context.known(rows, "features") is None:
-            context.need_model(self._comparing)
+        context.asking = self._comparing
         return context.features(rows)
 
     def columns(self, n: int, scored: Scored | None) -> dict[str, Rows]:

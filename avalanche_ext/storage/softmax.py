@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
+from avalanche_ext.arguments import is_number
 from avalanche_ext.storage.normalise import normalise
 from avalanche_ext.storage.uniform import Draw, Reads, all_rows
 from avalanche_ext.storage.weighted import (
@@ -49,9 +50,9 @@ class Softmax:
     weighs: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.temperature < math.inf:
+        if not is_number(self.temperature) or not 0 < self.temperature < math.inf:
             raise ValueError(
-                f"temperature must be a finite number above 0, got {self.temperature}: "
+                f"temperature must be a finite number above 0, got {self.temperature!r}: "
                 "a small one, such as 0.01, draws the best rows; 'uniform' is a "
                 "sampling of its own"
             )

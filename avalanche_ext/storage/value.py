@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from avalanche_ext.arguments import is_number
 from avalanche_ext.storage.normalise import normalise
 from avalanche_ext.storage.sampling import MIXED
 from avalanche_ext.storage.scores import Scored, Scores
@@ -31,9 +32,9 @@ class Value:
     def __post_init__(self) -> None:
         for name in ("w_age", "w_use"):
             weight = getattr(self, name)
-            if not 0 <= weight < math.inf:
+            if not is_number(weight) or not 0 <= weight < math.inf:
                 raise ValueError(
-                    f"{name} must be a finite number from 0 on, got {weight}: 0 leaves "
+                    f"{name} must be a finite number from 0 on, got {weight!r}: 0 leaves "
                     "the term out"
                 )
 

@@ -66,7 +66,8 @@ def test_further_columns_travel_with_their_rows():
 
 
 @pytest.mark.parametrize(
-    "name", ["x", "y", "task", "index", "weight", "scored", "score_loss", *FACTS]
+    "name",
+    ["x", "y", "task", "index", "weight", "scored", "score_a", "lowest_loss", *FACTS],
 )
 def test_further_columns_cannot_take_the_memory_s_own_names(name):
     buffer = MultiStrategyBuffer(6, seed=0)

@@ -148,6 +148,45 @@ def test_what_a_criterion_remembers_survives_what_is_asked_later():
     torch.testing.assert_close(memory.scores("forgetting"), expected)
 
 
+def test_rows_of_a_training_step_are_remembered_by_their_slots():
+    """They come without the memory's columns; those that arrive have no slot yet."""
+    memory = filled(criteria=["forgetting"], sampling="mixed")
+    memory.refresh(MODEL)
+    lowest = memory.table.column("lowest_loss").clone()
+    x, y = plain(6)
+    slots = torch.tensor([4, -1, 0])
+    rows = {"x": x[slots], "y": y[slots], "index": slots}
+    context = memory.scorer.context()
+    losses = lowest[slots] + torch.tensor([0.5, 2.0, -0.25])
+    context.know(rows, losses=losses)
+    scored = memory.scorer.scores.score(rows, context)
+    torch.testing.assert_close(
+        scored.columns["score_forgetting"], torch.tensor([0.5, 0.0, 0.0])
+    )
+    expected = torch.stack([lowest[4], losses[1], losses[2]])
+    torch.testing.assert_close(scored.columns["lowest_loss"], expected)
+
+
+def test_on_disk_as_in_memory(tmp_path):
+    """Columns of scores are files like all others, also those that come later."""
+    options = {"criteria": ["loss", "energy", "forgetting"], "sampling": "mixed"}
+    options |= {"admission": "score", "seed": 0}
+    memory = MultiStrategyBuffer(7, **options)
+    disk = MultiStrategyBuffer(7, directory=tmp_path / "rows", **options)
+    for first in range(0, 30, 5):
+        for one in (memory, disk):
+            one.add(*plain(5, first), model=MODEL)
+        assert torch.equal(memory.sample(3)["index"], disk.sample(3)["index"])
+        for name in ("mixed", "gradient", "diversity"):
+            assert torch.equal(memory.scores(name), disk.scores(name))
+    for one in (memory, disk):
+        one.evict(2)
+        one.resize(None, 4)
+    for name in memory.table.columns:
+        assert torch.equal(memory.table.column(name), disk.table.column(name))
+    assert list((tmp_path / "rows").glob("score_energy.*"))
+
+
 def test_all_scores_of_an_empty_memory_are_empty():
     memory = MultiStrategyBuffer(4, criteria=CRITERIA, seed=0)
     for name in (*CRITERIA, "mixed"):

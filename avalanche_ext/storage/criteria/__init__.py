@@ -73,6 +73,9 @@ def _made(criterion: str | Criterion) -> Criterion:
             )
         made: Criterion = _MAKERS[criterion]()
         return made
+    if isinstance(criterion, type):
+        name = criterion.__name__
+        raise TypeError(f"{name} is a class, no criterion: give {name}()")
     if not isinstance(getattr(criterion, "name", None), str) or not callable(
         getattr(criterion, "score", None)
     ):

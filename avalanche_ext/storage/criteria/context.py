@@ -84,6 +84,7 @@ class ScoringContext:
     :param call: how the model is called with rows and their task labels. Where rows are
         stored from before a batch transform, it applies that first, so that no more of
         them are transformed at a time than a pass takes.
+    :param asking: the criterion that asks, by name, for errors.
     """
 
     model: nn.Module | None = None
@@ -96,12 +97,13 @@ class ScoringContext:
     draws: int = 0
     layer: str | None = None
     call: Forward = forward_rows
+    asking: str | None = None
     _rows: ScoredRows | None = field(default=None, init=False, repr=False)
     _known: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def forward(self, x: Any, task: Tensor | None = None) -> Any:
         """The model's output, in the mode that the model is in."""
-        return self.call(self.need_model("forward"), x, task)
+        return self.call(self.need_model(self.asking or "forward"), x, task)
 
     # Quantities of rows
 
@@ -121,7 +123,7 @@ class ScoringContext:
         :func:`~avalanche_ext.gradients.per_sample_losses`."""
         found: Tensor | None = self.known(rows, "losses")
         if found is None:
-            loss = self.need_loss("losses")
+            loss = self.need_loss(self.asking or "losses")
             outputs = self.outputs(rows)
             with torch.no_grad():
                 found = per_sample_losses(loss, outputs, _like(outputs, rows["y"]))
@@ -191,7 +193,7 @@ class ScoringContext:
         if self.known(rows, quantity) is not None:
             return
         outputs, features = outputs_and_features(
-            self.need_model(quantity),
+            self.need_model(self.asking or quantity),
             rows["x"],
             task_of(rows),
             layer=self.layer,

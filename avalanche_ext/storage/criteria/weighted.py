@@ -50,6 +50,11 @@ class WeightedCriterion:
             raise ValueError(
                 f"several criteria are named {twice}: give each a name of its own, name=…"
             )
+        if not isinstance(weights, Mapping | None):
+            raise TypeError(
+                f"weights must be a mapping from names of criteria to numbers, got "
+                f"{weights!r}: give {dict.fromkeys(names, 1.0)}"
+            )
         self.criteria = tuple(criteria)
         self.weights = {**dict.fromkeys(names, 1.0), **(weights or {})}
         check_weights(self.weights, names)
