@@ -10,7 +10,7 @@ from avalanche_ext.gradients import forward_rows
 from avalanche_ext.plugins.memory_loss import own_criterion
 from avalanche_ext.storage.buffer import MultiStrategyBuffer
 from avalanche_ext.storage.rows import part
-from avalanche_ext.storage.scores import Scored
+from avalanche_ext.storage.scored import Scored
 from avalanche_ext.storage.training_pass import TrainingPass
 
 

@@ -21,8 +21,9 @@ from avalanche_ext.storage.resident import row_source
 from avalanche_ext.storage.rows import Rows
 from avalanche_ext.storage.sampling import Sampling, make_sampling
 from avalanche_ext.storage.score_admission import Balance
+from avalanche_ext.storage.scored import Counters
 from avalanche_ext.storage.scorer import Scorer
-from avalanche_ext.storage.scores import Counters, Scores
+from avalanche_ext.storage.scores import Scores
 from avalanche_ext.storage.seeds import given_or_derived
 from avalanche_ext.storage.stored_dataset import stored_dataset
 from avalanche_ext.storage.stored_form import StoredForm
@@ -140,7 +141,6 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
         ExemplarsBuffer.__init__(self, size)
         Memory.__init__(
             self,
-            table,
             policy,
             sampling=make_sampling(sampling, scores.names, temperature),
             scorer=Scorer(scores, loss=loss, layer=layer, call=self.form.call),

@@ -12,10 +12,10 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from avalanche_ext.arguments import whole_number
-from avalanche_ext.storage.policy import Admission, Groups, Slots, Vectors
+from avalanche_ext.storage.policy import NOTHING, Admission, Compared, Groups, Slots
 
 
 class ByClass(Admission):
@@ -110,8 +110,7 @@ class Ring(ByClass):
         stored: int,
         size: int,
         draw: Generator,
-        values: Tensor | None = None,
-        vectors: Vectors | None = None,
+        compared: Compared = NOTHING,
     ) -> Slots:
         slots: Slots = {}
         for position, group in enumerate(groups):
@@ -131,8 +130,7 @@ class Ring(ByClass):
         n: int,
         stored: int,
         draw: Generator,
-        values: Tensor | None = None,
-        vectors: Vectors | None = None,
+        compared: Compared = NOTHING,
     ) -> list[int]:
         # Of equally large classes the one met last: the first hold the remainder.
         held = self._slots[::-1]
@@ -176,8 +174,7 @@ class ClassBalanced(ByClass):
         stored: int,
         size: int,
         draw: Generator,
-        values: Tensor | None = None,
-        vectors: Vectors | None = None,
+        compared: Compared = NOTHING,
     ) -> Slots:
         chances = torch.rand(len(groups), 3, generator=draw, dtype=torch.float64)
         slots: Slots = {}
@@ -231,8 +228,7 @@ class ClassBalanced(ByClass):
         n: int,
         stored: int,
         draw: Generator,
-        values: Tensor | None = None,
-        vectors: Vectors | None = None,
+        compared: Compared = NOTHING,
     ) -> list[int]:
         left = [list(held) for held in self._slots]
         chances = torch.rand(n, generator=draw, dtype=torch.float64).tolist()

@@ -1,13 +1,14 @@
 """Admission by herding: rows whose mean is that of all rows of their class."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
 from avalanche_ext.storage.by_class import ByClass, largest_first
-from avalanche_ext.storage.policy import Groups, Slots, Vectors
+from avalanche_ext.storage.mean_matching import MeanMatching
+from avalanche_ext.storage.policy import NOTHING, Compared, Groups, Slots, Vectors
 
 _COMPARED = 128  # rows of a class of which one leaves: more are drawn from
 
@@ -55,68 +56,59 @@ class Herding(ByClass):
         stored: int,
         size: int,
         draw: Generator,
-        values: Tensor | None = None,
-        vectors: Vectors | None = None,
+        compared: Compared = NOTHING,
     ) -> Slots:
-        assert vectors is not None
-        self._renew(vectors)
-        arriving: dict[int, Tensor] = {}  # vectors of slots that are not written yet
-        open_classes: dict[int, _Rows] = {}  # gathered once a batch
-        slots: Slots = {}
-        for position, (group, x) in enumerate(
-            zip(groups, vectors.incoming.unbind(), strict=True)
-        ):
-            rank = self._ranks[group]
-            self._seen[rank] += 1
-            self._sums[rank] += x
+        assert compared.vectors is not None
+        self._renew(compared.vectors)
+        batch = _Batch([self._ranks[group] for group in groups], compared.vectors)
+        for position, rank in enumerate(batch.ranks):
             if stored < size:
                 slot, stored = stored, stored + 1
-                open_classes.pop(rank, None)
+                self._offered(batch, position)
             else:
                 loser = self._largest(rank)
-                rows = open_classes.pop(loser, None)
-                if rows is None:
-                    rows = self._rows(self._compared(loser, draw), arriving, vectors)
-                place = self._least(loser, rows, x if loser == rank else None)
-                open_classes[loser] = rows
+                if loser not in batch.open:
+                    self._open(batch, loser, position, draw)
+                self._offered(batch, position)
+                rows = batch.open[loser]
+                place = rows.lose(position if loser == rank else None)
                 if place is None:
                     continue
                 slot = rows.slots[place]
-                self._release(slot, rows.x[place])
+                self._owner.pop(slot)
+                self._slots[loser].remove(slot)
+                self._held[loser] -= rows.matching.row(place)
                 if loser == rank:
-                    rows.put(place, x)
+                    rows.slots[rows.place_of(position)] = slot
                 else:
-                    rows.drop(place)
-                    open_classes.pop(rank, None)
-            arriving[slot] = x
+                    batch.open.pop(rank, None)  # it gains a row
             self._slots[rank].append(slot)
             self._owner[slot] = rank
-            self._held[rank] += x
-            slots.pop(slot, None)  # of a row that came and left in this batch
-            slots[slot] = position
-        return slots
+            self._held[rank] += batch.vectors.incoming[position]
+            batch.taken.pop(slot, None)  # of a row that came and left in this batch
+            batch.taken[slot] = position
+        for rank in set(batch.ranks):
+            self._count(batch, rank)
+        return batch.taken
 
     def victims(
         self,
         n: int,
         stored: int,
         draw: Generator,
-        values: Tensor | None = None,
-        vectors: Vectors | None = None,
+        compared: Compared = NOTHING,
     ) -> list[int]:
-        assert vectors is not None
-        self._renew(vectors)
+        assert compared.vectors is not None
+        self._renew(compared.vectors)
+        batch = _Batch([], compared.vectors)
         leaving: list[int] = []
-        left = [self._rows(list(held), {}, vectors) for held in self._slots]
-        for rank in largest_first(self._slots):
-            if len(leaving) == n:
-                break
-            rows = left[rank]
-            gap = self._gap(rank, self._held[rank], len(rows.slots) - 1)
-            place = int(rows.scores(gap).argmin())
-            self._held[rank] -= rows.x[place]  # `forget` does not know the rows
+        for rank, _ in zip(largest_first(self._slots), range(n), strict=False):
+            if rank not in batch.open:
+                batch.open[rank] = self._rows(batch, rank, list(self._slots[rank]), 0)
+            rows = batch.open[rank]
+            place = rows.matching.leave()
+            self._held[rank] -= rows.matching.row(place)  # `forget` knows no rows
             leaving.append(rows.slots[place])
-            rows.drop(place)
         return leaving
 
     def _largest(self, rank: int) -> int:
@@ -125,47 +117,44 @@ class Herding(ByClass):
         most = max(sizes)
         return rank if sizes[rank] == most else sizes.index(most)
 
-    def _compared(self, rank: int, draw: Generator) -> list[int]:
-        rows = self._slots[rank]
-        if len(rows) <= _COMPARED:
-            return list(rows)
-        chosen = torch.randperm(len(rows), generator=draw)[:_COMPARED].tolist()
-        return [rows[i] for i in chosen]
-
-    def _least(self, rank: int, rows: "_Rows", own: Tensor | None) -> int | None:
-        """The place of the row without which the mean fits best; ``None``: the one that
-        arrives."""
-        held, left = self._held[rank], len(self._slots[rank]) - 1
-        if own is None:
-            return int(rows.scores(self._gap(rank, held, left)).argmin())
-        gap = self._gap(rank, held + own, left + 1)
-        least, place = rows.scores(gap).min(0)
-        fits = own.dot(own) - 2 * own.dot(gap) < least
-        return None if fits else int(place)
-
-    def _gap(self, rank: int, held: Tensor, left: int) -> Tensor:
-        """``S − k μ``: what the rows of a class, whose sum is ``S``, are too much when
-        ``k`` stay."""
-        return (held - self._sums[rank] * (left / self._seen[rank])).float()
+    def _open(self, batch: "_Batch", rank: int, position: int, draw: Generator) -> None:
+        """Compare rows of a class, from a row of the batch on."""
+        self._count(batch, rank)
+        slots = list(self._slots[rank])
+        if len(slots) > _COMPARED:
+            chosen = torch.randperm(len(slots), generator=draw)[:_COMPARED].tolist()
+            slots = [slots[i] for i in chosen]
+        batch.open[rank] = self._rows(batch, rank, slots, position)
 
     def _rows(
-        self, slots: list[int], arriving: Mapping[int, Tensor], vectors: Vectors
+        self, batch: "_Batch", rank: int, slots: list[int], position: int
     ) -> "_Rows":
-        """The rows at these slots, of which some are not written yet."""
-        stored = [slot for slot in slots if slot not in arriving]
-        if len(stored) == len(slots):
-            x = vectors.of(slots)
-        else:
-            known = dict(arriving)
-            if stored:
-                known |= zip(stored, vectors.of(stored), strict=True)
-            x = torch.stack([known[slot] for slot in slots])
-        return _Rows(slots, x)
+        coming = [
+            p for p in range(position, len(batch.ranks)) if batch.ranks[p] == rank
+        ]
+        matching = MeanMatching(
+            batch.rows(slots),
+            batch.vectors.incoming[coming],
+            self._held[rank],
+            len(self._slots[rank]),
+            self._sums[rank],
+            self._seen[rank],
+        )
+        return _Rows(matching, slots, coming)
 
-    def _release(self, slot: int, x: Tensor) -> None:
-        rank = self._owner.pop(slot)
-        self._slots[rank].remove(slot)
-        self._held[rank] -= x
+    def _offered(self, batch: "_Batch", position: int) -> None:
+        rank = batch.ranks[position]
+        self._seen[rank] += 1
+        batch.uncounted.setdefault(rank, []).append(position)
+        if rank in batch.open:
+            batch.open[rank].offered(position)
+
+    def _count(self, batch: "_Batch", rank: int) -> None:
+        """Add the rows of a class that were offered to its sum."""
+        positions = batch.uncounted.pop(rank, [])
+        if positions:
+            rows = batch.vectors.incoming[positions]
+            self._sums[rank] += rows.sum(0, dtype=torch.float64)
 
     def _renew(self, vectors: Vectors) -> None:
         """Sums of classes that are new, or of rows that have another form now.
@@ -201,30 +190,63 @@ class Herding(ByClass):
         self._form = state["form"]
 
 
+class _Batch:
+    """What an admission knows while rows of a batch arrive.
+
+    :param ranks: of the class of each row.
+    """
+
+    def __init__(self, ranks: Sequence[int], vectors: Vectors) -> None:
+        self.ranks, self.vectors = ranks, vectors
+        self.taken: Slots = {}  # not written yet
+        self.open: dict[int, _Rows] = {}  # by rank; gathered once a batch
+        self.uncounted: dict[int, list[int]] = {}  # positions, by rank
+
+    def rows(self, slots: list[int]) -> Tensor:
+        """The rows at these slots, of which some are not written yet."""
+        stored = [place for place, slot in enumerate(slots) if slot not in self.taken]
+        x = self.vectors.of([slots[place] for place in stored]) if stored else None
+        if x is not None and len(stored) == len(slots):
+            return x
+        new = [place for place, slot in enumerate(slots) if slot in self.taken]
+        rows = self.vectors.incoming.new_empty(
+            len(slots), self.vectors.incoming.shape[1]
+        )
+        rows[new] = self.vectors.incoming[[self.taken[slots[place]] for place in new]]
+        if x is not None:
+            rows[stored] = x
+        return rows
+
+
 class _Rows:
     """Rows of a class of which one leaves.
 
     :param slots: where they are.
-    :param x: their vectors, shape ``(k, d)``, a copy.
+    :param coming: positions in the batch of those that will arrive.
     """
 
-    def __init__(self, slots: list[int], x: Tensor) -> None:
-        self.slots, self.x = slots, x
-        self._squares = x.square().sum(1)
+    def __init__(
+        self, matching: MeanMatching, slots: list[int], coming: list[int]
+    ) -> None:
+        self.matching = matching
+        self.slots = dict(enumerate(slots))  # by place
+        self._number = {position: number for number, position in enumerate(coming)}
 
-    def scores(self, gap: Tensor) -> Tensor:
-        """``‖S − x_j − k μ‖²`` of each row up to a constant, of ``gap = S − k μ``."""
-        return torch.addmv(self._squares, self.x, gap, alpha=-2)
+    def place_of(self, position: int) -> int:
+        """Where a row that arrives is among those compared."""
+        return self.matching.stored + self._number[position]
 
-    def put(self, place: int, x: Tensor) -> None:
-        """Another row at a place."""
-        self.x[place] = x
-        self._squares[place] = x.dot(x)
+    def offered(self, position: int) -> None:
+        """A row of this class was offered."""
+        self.matching.arrive(self._number[position])
 
-    def drop(self, place: int) -> None:
-        """Leave a row out; the last one moves to its place."""
-        last = len(self.slots) - 1
-        self.slots[place], self.x[place] = self.slots[last], self.x[last]
-        self._squares[place] = self._squares[last]
-        self.slots.pop()
-        self.x, self._squares = self.x[:last], self._squares[:last]
+    def lose(self, position: int | None) -> int | None:
+        """The place of the row that leaves; ``None``: the one that arrives.
+
+        :param position: of the row that arrives, where it is of this class.
+        """
+        if position is not None:
+            self.matching.join(self._number[position])
+        place = self.matching.leave()
+        own = position is not None and place == self.place_of(position)
+        return None if own else place

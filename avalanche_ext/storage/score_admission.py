@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from avalanche_ext.storage.by_class import ByClass, largest_first
-from avalanche_ext.storage.policy import Groups, Slots, Vectors
+from avalanche_ext.storage.policy import NOTHING, Compared, Groups, Slots
 
 Balance = Literal["class", "none"]
 
@@ -54,10 +54,9 @@ class Score(ByClass):
         stored: int,
         size: int,
         draw: Generator,
-        values: Tensor | None = None,
-        vectors: Vectors | None = None,
+        compared: Compared = NOTHING,
     ) -> Slots:
-        n = len(groups)
+        n, values = len(groups), compared.values
         ranks = [self._ranks[group] for group in groups] if self.needs_groups else []
         excess = stored + n - size
         leaving: list[int] = []  # slots, and stored + position of rows that arrive
@@ -94,9 +93,9 @@ class Score(ByClass):
         n: int,
         stored: int,
         draw: Generator,
-        values: Tensor | None = None,
-        vectors: Vectors | None = None,
+        compared: Compared = NOTHING,
     ) -> list[int]:
+        values = compared.values
         if values is None:
             raise ValueError("admission 'score' evicts by value: give a model")
         return list(self._lowest(n, list(map(list, self._slots)), stored, values))

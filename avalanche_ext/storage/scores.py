@@ -1,8 +1,7 @@
 """What the criteria say of each row of a memory, and the features they compare."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -19,37 +18,10 @@ from avalanche_ext.storage.nearest import NearestDistance
 from avalanche_ext.storage.normalise import checked_scores, weighted_mean
 from avalanche_ext.storage.rows import Rows
 from avalanche_ext.storage.sampling import MIXED, SAMPLINGS
+from avalanche_ext.storage.scored import STALE, Counters, Scored, column_of
 from avalanche_ext.storage.table import ExemplarTable
 
-STALE = -1
-"""What column ``"scored"`` holds of a row whose scores are not known."""
-
-
 _NOTHING = ScoringContext()
-
-
-class Scored(NamedTuple):
-    """What is known of some rows."""
-
-    columns: dict[str, Tensor]
-    """Raw scores, and what criteria remember, by column, shape ``(n,)``."""
-    features: Tensor | None
-    """Shape ``(n, d)``, where they are kept."""
-
-    def take(self, rows: Tensor | slice) -> "Scored":
-        """What is known of some of the rows."""
-        features = None if self.features is None else self.features[rows]
-        return Scored({name: c[rows] for name, c in self.columns.items()}, features)
-
-
-@dataclass
-class Counters:
-    """What a memory counts."""
-
-    seen: int = 0
-    """Rows offered so far."""
-    draws: int = 0
-    """Draws made so far."""
 
 
 class Scores:
@@ -394,11 +366,6 @@ class Scores:
         if nearest is not None and self.nearest is not None:
             self.nearest.load_state_dict(nearest)
         self.any_stale = bool(self.stale.any())
-
-
-def column_of(name: str) -> str:
-    """The column that holds a criterion's scores."""
-    return f"score_{name}"
 
 
 def _parts(criterion: Criterion) -> Iterator[Criterion]:

@@ -8,7 +8,8 @@ from torch import Tensor
 from avalanche_ext.arguments import is_number
 from avalanche_ext.storage.normalise import normalise
 from avalanche_ext.storage.sampling import MIXED
-from avalanche_ext.storage.scores import Scored, Scores
+from avalanche_ext.storage.scored import Scored
+from avalanche_ext.storage.scores import Scores
 
 
 @dataclass(frozen=True)
