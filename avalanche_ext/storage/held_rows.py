@@ -104,7 +104,8 @@ class HeldRows:
             the order of slots.
         """
         self._drawing.count_uses()
-        watched = [self.sampling] if self._drawing.watch else []
+        drawing = self._drawing
+        watched = [drawing.sampling.name] if drawing.watch else []
         return known_scores(self._scores, *watched)
 
     @property

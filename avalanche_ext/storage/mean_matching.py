@@ -93,7 +93,8 @@ class MeanMatching:
             column: Array = self._arrivals[:, place - self.stored]
             return column
         raw = _array(self._x @ self._x[place])
-        return raw - self._at_centre - self._at_centre[place] + self._middle
+        products: Array = raw - self._at_centre - self._at_centre[place] + self._middle
+        return products
 
 
 def _array(tensor: Tensor) -> Array:
