@@ -3,14 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from avalanche_ext.storage.by_class import ByClass, largest_first
-from avalanche_ext.storage.mean_matching import MeanMatching
+from avalanche_ext.storage.mean_matching import Array, MeanMatching
 from avalanche_ext.storage.policy import NOTHING, Compared, Groups, Slots, Vectors
 
-_COMPARED = 128  # rows of a class of which one leaves: more are drawn from
+_COMPARED = 32  # rows of a class of which one leaves: more are drawn from
 
 
 class Herding(ByClass):
@@ -26,7 +27,7 @@ class Herding(ByClass):
     represents its class: no outliers, as diversity keeps them, and no model is needed.
 
     ``x`` is the row as stored, flattened, so an outlier in many numbers counts more than one
-    in few. Of classes with more than 128 rows, 128 drawn at random for each batch are compared,
+    in few. Of classes with more than 32 rows, 32 drawn at random for each batch are compared,
     so the cost of a row does not grow with the memory.
 
     M. Welling, Herding dynamical weights to learn, ICML 2009; S.-A. Rebuffi, A. Kolesnikov,
@@ -41,8 +42,8 @@ class Herding(ByClass):
     def __init__(self) -> None:
         super().__init__()
         self._seen: list[int] = []  # rows offered, by rank
-        self._sums: list[Tensor] = []  # of all rows offered, float64
-        self._held: list[Tensor] = []  # sums of the rows stored
+        self._sums = np.zeros((0, 0))  # of all rows offered, by rank
+        self._held = np.zeros((0, 0))  # of the rows stored
         self._form = 0  # of the vectors summed
 
     def surplus(self, groups: Groups, size: int) -> list[int]:
@@ -84,11 +85,10 @@ class Herding(ByClass):
                     batch.open.pop(rank, None)  # it gains a row
             self._slots[rank].append(slot)
             self._owner[slot] = rank
-            self._held[rank] += batch.vectors.incoming[position]
+            self._held[rank] += batch.x[position]
             batch.taken.pop(slot, None)  # of a row that came and left in this batch
             batch.taken[slot] = position
-        for rank in set(batch.ranks):
-            self._count(batch, rank)
+        self._count(batch, len(batch.ranks))
         return batch.taken
 
     def victims(
@@ -104,7 +104,7 @@ class Herding(ByClass):
         leaving: list[int] = []
         for rank, _ in zip(largest_first(self._slots), range(n), strict=False):
             if rank not in batch.open:
-                batch.open[rank] = self._rows(batch, rank, list(self._slots[rank]), 0)
+                self._compare(batch, {rank: list(self._slots[rank])}, 0)
             rows = batch.open[rank]
             place = rows.matching.leave()
             self._held[rank] -= rows.matching.row(place)  # `forget` knows no rows
@@ -118,43 +118,74 @@ class Herding(ByClass):
         return rank if sizes[rank] == most else sizes.index(most)
 
     def _open(self, batch: "_Batch", rank: int, position: int, draw: Generator) -> None:
-        """Compare rows of a class, from a row of the batch on."""
-        self._count(batch, rank)
+        """Compare rows of a class, from a row of the batch on.
+
+        When first asked for, classes of all rows to come are: most of them will be.
+        """
+        ranks = [rank]
+        if not batch.open:
+            coming = dict.fromkeys(batch.ranks[position:])
+            ranks += [other for other in coming if other != rank and self._slots[other]]
+        compared = {rank: self._some_of(rank, draw) for rank in ranks}
+        self._compare(batch, compared, position)
+
+    def _some_of(self, rank: int, draw: Generator) -> list[int]:
         slots = list(self._slots[rank])
         if len(slots) > _COMPARED:
             chosen = torch.randperm(len(slots), generator=draw)[:_COMPARED].tolist()
             slots = [slots[i] for i in chosen]
-        batch.open[rank] = self._rows(batch, rank, slots, position)
+        return slots
 
-    def _rows(
-        self, batch: "_Batch", rank: int, slots: list[int], position: int
-    ) -> "_Rows":
-        coming = [
-            p for p in range(position, len(batch.ranks)) if batch.ranks[p] == rank
-        ]
-        matching = MeanMatching(
-            batch.rows(slots),
-            batch.vectors.incoming[coming],
-            self._held[rank],
-            len(self._slots[rank]),
-            self._sums[rank],
-            self._seen[rank],
-        )
-        return _Rows(matching, slots, coming)
+    def _compare(
+        self, batch: "_Batch", compared: dict[int, list[int]], position: int
+    ) -> None:
+        coming: dict[int, list[int]] = {rank: [] for rank in compared}
+        for later in range(position, len(batch.ranks)):
+            if batch.ranks[later] in coming:
+                coming[batch.ranks[later]].append(later)
+        x = batch.rows([slot for slots in compared.values() for slot in slots])
+        others = self._others(batch, coming, position)
+        first, second = 0, 0
+        for rank, slots in compared.items():
+            after, then = first + len(slots), second + len(coming[rank]) + 2
+            matching = MeanMatching(
+                x[first:after],
+                others[second:then],
+                len(self._slots[rank]),
+                self._seen[rank],
+            )
+            batch.open[rank] = _Rows(matching, slots, coming[rank])
+            first, second = after, then
+
+    def _others(
+        self, batch: "_Batch", coming: dict[int, list[int]], position: int
+    ) -> Array:
+        """Of each class: its rows to come, the mean ``c`` of those before, and by what
+        the sum of the rows stored exceeds as many times ``c``."""
+        self._count(batch, position)
+        ranks = list(coming)
+        seen = np.array([[max(1, self._seen[rank])] for rank in ranks])
+        held = np.array([[len(self._slots[rank])] for rank in ranks])
+        centres = self._sums[ranks] / seen
+        excess = self._held[ranks] - held * centres
+        order: list[int] = []
+        for number, positions in enumerate(coming.values(), len(batch.x)):
+            order += positions
+            order += number, number + len(ranks)
+        rows: Array = np.concatenate((batch.x, centres, excess), dtype=np.float32)
+        return rows[order]
 
     def _offered(self, batch: "_Batch", position: int) -> None:
         rank = batch.ranks[position]
         self._seen[rank] += 1
-        batch.uncounted.setdefault(rank, []).append(position)
         if rank in batch.open:
             batch.open[rank].offered(position)
 
-    def _count(self, batch: "_Batch", rank: int) -> None:
-        """Add the rows of a class that were offered to its sum."""
-        positions = batch.uncounted.pop(rank, [])
-        if positions:
-            rows = batch.vectors.incoming[positions]
-            self._sums[rank] += rows.sum(0, dtype=torch.float64)
+    def _count(self, batch: "_Batch", position: int) -> None:
+        """Add the rows before a position to the sums of their classes."""
+        for earlier in range(batch.counted, position):
+            self._sums[batch.ranks[earlier]] += batch.x[earlier]
+        batch.counted = position
 
     def _renew(self, vectors: Vectors) -> None:
         """Sums of classes that are new, or of rows that have another form now.
@@ -163,30 +194,35 @@ class Herding(ByClass):
         mean of those stored.
         """
         known = len(self._sums) if vectors.form == self._form else 0
-        del self._sums[known:], self._held[known:]
         self._form = vectors.form
+        new = len(self._slots) - known
+        if not new:
+            return
+        zeros = np.zeros((new, vectors.incoming.shape[1]))
+        self._sums = np.concatenate((self._sums[:known], zeros)) if known else zeros
+        self._held = np.concatenate((self._held[:known], zeros)) if known else 1 * zeros
         for rank in range(known, len(self._slots)):
             slots = list(self._slots[rank])
-            held = vectors.incoming.new_zeros(vectors.incoming.shape[1]).double()
             if slots:
-                held = vectors.of(slots).double().sum(0)
-            self._held.append(held.clone())
-            self._sums.append(held * (self._seen[rank] / max(1, len(slots))))
+                self._held[rank] = vectors.of(slots).double().sum(0).cpu()
+                self._sums[rank] = self._held[rank] * (self._seen[rank] / len(slots))
 
     def state_dict(self) -> dict[str, Any]:
         return {
             **super().state_dict(),
             "seen": self._by_group(self._seen),
-            "sums": [total.clone() for total in self._sums],
-            "held": [total.clone() for total in self._held],
+            "sums": torch.from_numpy(self._sums.copy()),
+            "held": torch.from_numpy(self._held.copy()),
             "form": self._form,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         self._seen = [state["seen"][group] for group in self._ranks]
-        self._sums = [total.clone() for total in state["sums"]]
-        self._held = [total.clone() for total in state["held"]]
+        self._sums, self._held = (
+            state["sums"].numpy().copy(),
+            state["held"].numpy().copy(),
+        )
         self._form = state["form"]
 
 
@@ -198,23 +234,23 @@ class _Batch:
 
     def __init__(self, ranks: Sequence[int], vectors: Vectors) -> None:
         self.ranks, self.vectors = ranks, vectors
+        self.x: Array = vectors.incoming.cpu().numpy()
         self.taken: Slots = {}  # not written yet
         self.open: dict[int, _Rows] = {}  # by rank; gathered once a batch
-        self.uncounted: dict[int, list[int]] = {}  # positions, by rank
+        self.counted = 0  # rows that are in the sums
 
-    def rows(self, slots: list[int]) -> Tensor:
+    def rows(self, slots: list[int]) -> Array:
         """The rows at these slots, of which some are not written yet."""
+        if self.taken.keys().isdisjoint(slots):
+            rows: Array = self.vectors.of(slots).cpu().numpy()
+            return rows
+        rows = np.empty((len(slots), self.x.shape[1]), dtype=np.float32)
         stored = [place for place, slot in enumerate(slots) if slot not in self.taken]
-        x = self.vectors.of([slots[place] for place in stored]) if stored else None
-        if x is not None and len(stored) == len(slots):
-            return x
+        if stored:
+            found = self.vectors.of([slots[place] for place in stored])
+            rows[stored] = found.cpu().numpy()
         new = [place for place, slot in enumerate(slots) if slot in self.taken]
-        rows = self.vectors.incoming.new_empty(
-            len(slots), self.vectors.incoming.shape[1]
-        )
-        rows[new] = self.vectors.incoming[[self.taken[slots[place]] for place in new]]
-        if x is not None:
-            rows[stored] = x
+        rows[new] = self.x[[self.taken[slots[place]] for place in new]]
         return rows
 
 

@@ -163,7 +163,8 @@ class Memory(HeldRows):
             self._discard(self._policy.surplus(groups, self.max_size))
         compared = NOTHING
         if self._policy.needs_values or self._policy.needs_vectors:
-            self._drawing.count_uses()
+            if self._policy.needs_values:
+                self._drawing.count_uses()
             full = len(self.table) + n > self.max_size
             compared, scored = self._comparing.arriving(read, n, scored, full)
         slots = self._policy.admit(

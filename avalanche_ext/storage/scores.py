@@ -15,7 +15,7 @@ from avalanche_ext.storage.criteria import (
 )
 from avalanche_ext.storage.criteria.context import stored_slots
 from avalanche_ext.storage.nearest import NearestDistance
-from avalanche_ext.storage.normalise import checked_scores, weighted_mean
+from avalanche_ext.storage.normalise import checked_scores, normalise, weighted_mean
 from avalanche_ext.storage.rows import Rows
 from avalanche_ext.storage.sampling import MIXED, SAMPLINGS
 from avalanche_ext.storage.scored import STALE, Counters, Scored, column_of
@@ -169,11 +169,11 @@ class Scores:
 
     def _remembered(self, column: str, slots: Tensor) -> Tensor:
         """What a criterion remembers of the rows at these slots, NaN at −1."""
-        values = torch.full((len(slots),), torch.nan, device=self.table.device)
-        kept = slots >= 0
-        if column in self.table.columns and kept.any():
-            values[kept] = self.table.column(column)[slots[kept]]
-        return values
+        if column not in self.table.columns or not len(self.table):
+            return torch.full((len(slots),), torch.nan, device=self.table.device)
+        values = self.table.column(column)
+        slots = slots.to(values.device)
+        return values[slots.clamp(min=0)].masked_fill_(slots < 0, torch.nan)
 
     def features(self, rows: Mapping[str, Rows], context: ScoringContext) -> Tensor:
         """The features of rows.
@@ -308,6 +308,9 @@ class Scores:
                 for part in criterion.criteria
                 if part.name in used
             }
+            if len(parts) == 1:
+                ((name, scores),) = parts.items()
+                return normalise(scores, name)
             return weighted_mean(parts, used)
         if criterion.name not in self._kept:
             return criterion.score(rows, context)
