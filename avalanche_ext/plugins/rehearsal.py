@@ -242,12 +242,25 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
         self._criterion = None
         if not self._told and not getattr(weighted, "called", True):
             self._told = True
+            weights, without = self._weighed_by
             warnings.warn(
-                f"loss_weights have no effect: {type(strategy).__name__}.criterion() "
+                f"{weights} have no effect: {type(strategy).__name__}.criterion() "
                 "does not call self._criterion, whose loss they weigh: call it there "
-                "with all rows, or leave out loss_weights and weigh by plugin.mask",
+                f"with all rows, or {without}",
                 stacklevel=2,
             )
+
+    @property
+    def _weighed_by(self) -> tuple[str, str]:
+        """What weighs losses, and how to do without."""
+        weights, without = [], []
+        if self.loss_weights is not None:
+            weights.append("loss_weights")
+            without.append("leave out loss_weights and weigh by plugin.mask")
+        if self.buffer.weighs:
+            weights.append("the importance weights of sampling 'priority'")
+            without.append("sample by Priority(beta=0), which has none")
+        return " and ".join(weights), " and ".join(without)
 
     def after_backward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Stop watching the model."""
