@@ -159,7 +159,7 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
 
     def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Settle the loss weights of this experience."""
-        strategy._criterion = own_criterion(strategy)
+        self._drop_step(strategy)
         self._batches = 0
         self._tasks = has_task_items(getattr(strategy.experience, "dataset", None))
         if self.buffer.form.unknown and self.transform is None:
@@ -228,7 +228,12 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
 
     def before_eval(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Evaluate by the strategy's own criterion."""
+        self._drop_step(strategy)
+
+    def _drop_step(self, strategy: Any) -> None:
+        """Take away what a step leaves that was cut short."""
         strategy._criterion = own_criterion(strategy)
+        self._scores.end()
 
     def after_forward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Note the outputs, where rows are scored."""
