@@ -59,6 +59,7 @@ class Herding(ByClass):
         vectors: Vectors | None = None,
     ) -> Slots:
         assert vectors is not None
+        _check_finite(vectors.incoming)
         self._renew(vectors)
         arriving: dict[int, Tensor] = {}  # vectors of slots that are not written yet
         open_classes: dict[int, _Rows] = {}  # gathered once a batch
@@ -228,3 +229,14 @@ class _Rows:
         self._squares[place] = self._squares[last]
         self.slots.pop()
         self.x, self._squares = self.x[:last], self._squares[:last]
+
+
+def _check_finite(incoming: Tensor) -> None:
+    """A single row that is not would be in the sums of its class for good."""
+    if incoming.isfinite().all():
+        return
+    rows = (~incoming.isfinite().all(1)).nonzero()[:, 0].tolist()
+    raise ValueError(
+        f"admission 'herding' compares rows, and {len(rows)} of the {len(incoming)} that "
+        f"arrive are not finite (the first is row {rows[0]}): leave them out"
+    )
