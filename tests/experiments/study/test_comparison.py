@@ -5,18 +5,20 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from experiments.study import comparison
 from experiments.study.comparison import holm, paired
 
+STEADY = settings(deadline=None, derandomize=True, database=None)
 VALUES = st.lists(
     st.tuples(st.floats(-100, 100), st.floats(-100, 100)), min_size=2, max_size=20
 )
 
 
+@STEADY
 @given(VALUES)
 def test_a_difference_is_a_paired_t_test(pairs):
     arm, reference = np.array(pairs).T
@@ -73,6 +75,7 @@ def rejected(p, level):
     return found
 
 
+@STEADY
 @given(
     st.dictionaries(st.text("abcdefgh", min_size=1), st.floats(0, 1), max_size=8),
     st.floats(0.001, 0.5),
