@@ -168,6 +168,7 @@ def run(
     lr=0.05,
     model=None,
     before=(),
+    after=(),
     epochs=2,
     **options,
 ):
@@ -182,7 +183,7 @@ def run(
         criterion=criterion,
         train_mb_size=8,
         train_epochs=epochs,
-        plugins=[*before, plugin, check],
+        plugins=[*before, plugin, *after, check],
         evaluator=LeanEvaluationPlugin(),
     )
     for experience in benchmark.train_stream:
@@ -215,15 +216,8 @@ def test_rows_drawn_are_scored_anew_every_so_many_steps(class_stream, every):
 def test_beside_another_memory(class_stream, first):
     """Whose rows are before or after this one's."""
     other = reservoir_replay(SIZE, batch_size_mem=3, seed=1)
-    if first:
-        check = run(class_stream(experiences=2), before=[other], **IMPORTANT)
-        assert check.refreshed > 50
-    else:
-        memory = Noted(**IMPORTANT)
-        check = Check(memory, nn.CrossEntropyLoss())
-        plugins = [RehearsalPlugin(memory, DRAWN), other, check]
-        strategy(plugins).train(class_stream().train_stream, eval_streams=[])
-        assert check.refreshed > 50
+    place = {"before" if first else "after": [other]}
+    assert run(class_stream(experiences=2), **place, **IMPORTANT).refreshed > 50
     assert other.replayed
 
 
