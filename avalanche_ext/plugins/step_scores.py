@@ -47,6 +47,8 @@ class StepScores:
         self._slots = slots if due else None
         self._watching = scores.active and (feeds or self._slots is not None)
         if self._watching:
+            if scores.compares:  # with all rows stored, whose features must be known
+                self.buffer.scorer.settle()
             self._pass.begin(strategy.model, rows, scores.reads)
 
     def forwarded(self, strategy: Any) -> None:

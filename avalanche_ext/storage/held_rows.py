@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from avalanche_ext.storage.classes import class_counts
 from avalanche_ext.storage.drawing import Drawing
 from avalanche_ext.storage.known import known_scores
-from avalanche_ext.storage.rows import check_slots
+from avalanche_ext.storage.nearest import Coverage
+from avalanche_ext.storage.rows import Rows, check_slots
 from avalanche_ext.storage.sampling import Sampling
 from avalanche_ext.storage.scorer import Scorer
 
@@ -116,6 +117,30 @@ class HeldRows:
         ``"coreset"``, which draws by no probabilities, and where every row is stale.
         """
         return self._drawing.effective_sample_size
+
+    def coverage(
+        self, x: Rows, task: Tensor | None = None, *, model: nn.Module | None = None
+    ) -> Coverage:
+        """How near the rows stored are to given ones, recent ones say: the mean and the
+        largest distance of these to the nearest stored row, in feature space.
+
+        Features of stored rows are those of when they were scored last; a memory that
+        did not keep them until now finds them first.
+
+        :param x: rows as they are added, shape ``(n, …)``.
+        :param task: task labels, where rows have them.
+        :param model: ``None``: the one met last.
+        :raises ValueError: without rows, given or stored, or without a model.
+        """
+        self.scorer.meet(model)
+        if not len(self):
+            raise ValueError("coverage by a memory of no rows: add rows first")
+        self._scores.use(comparing="coverage")
+        self.scorer.settle()
+        rows = {"x": x} if task is None else {"x": x, "task": task}
+        features = self._scores.features(rows, self.scorer.context())
+        assert self._scores.nearest is not None
+        return self._scores.nearest.coverage(features)
 
     def refresh(
         self, model: nn.Module | None = None, *, slots: Tensor | None = None

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from avalanche_ext.storage.by_class import ByClass, largest_first
 from avalanche_ext.storage.mean_matching import Array, MeanMatching
@@ -60,6 +60,7 @@ class Herding(ByClass):
         compared: Compared = NOTHING,
     ) -> Slots:
         assert compared.vectors is not None
+        _check_finite(compared.vectors.incoming)
         self._renew(compared.vectors)
         batch = _Batch([self._ranks[group] for group in groups], compared.vectors)
         for position, rank in enumerate(batch.ranks):
@@ -286,3 +287,15 @@ class _Rows:
         place = self.matching.leave()
         own = position is not None and place == self.place_of(position)
         return None if own else place
+
+
+def _check_finite(incoming: Tensor) -> None:
+    """A single row that is not would be in the sums of its class for good."""
+    finite = np.isfinite(incoming.cpu().numpy())
+    if finite.all():
+        return
+    rows = (~finite.all(1)).nonzero()[0].tolist()
+    raise ValueError(
+        f"admission 'herding' compares rows, and {len(rows)} of the {len(incoming)} that "
+        f"arrive are not finite (the first is row {rows[0]}): leave them out"
+    )

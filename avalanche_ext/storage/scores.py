@@ -173,7 +173,8 @@ class Scores:
             return torch.full((len(slots),), torch.nan, device=self.table.device)
         values = self.table.column(column)
         slots = slots.to(values.device)
-        return values[slots.clamp(min=0)].masked_fill_(slots < 0, torch.nan)
+        found: Tensor = values[slots.clamp(min=0)]
+        return found.masked_fill_(slots < 0, torch.nan)
 
     def features(self, rows: Mapping[str, Rows], context: ScoringContext) -> Tensor:
         """The features of rows.

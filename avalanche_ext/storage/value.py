@@ -39,6 +39,20 @@ class Value:
                     "the term out"
                 )
 
+    def refuse(self, admission: str) -> None:
+        """Refuse terms that an admission would not look at.
+
+        :raises ValueError: where there are any.
+        """
+        terms = {"w_age": self.w_age, "w_use": self.w_use}
+        given = [f"{name}={weight}" for name, weight in terms.items() if weight]
+        if given:
+            raise ValueError(
+                f"{' and '.join(given)} would have no effect: only admission 'score' "
+                f"looks at the age and use of rows, got {admission!r}: leave out, or "
+                "choose admission='score'"
+            )
+
     @property
     def criteria(self) -> tuple[str, ...]:
         """Scores that the value is made of."""

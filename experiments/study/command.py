@@ -63,13 +63,16 @@ def run_study(options: Study, command: str) -> None:
         raise unknown("half", options.half, plan.found["halves"])
     arms = _some("arm", options.arms, plan.arms)
     streams = _some("stream", options.streams, plan.streams)
+    seeds = list(plan.seeds(options.half))
     if options.jobs < 1:
         raise UserError(f"--jobs {options.jobs}: use 1 or more")
+    if options.seeds is not None and not 1 <= options.seeds <= len(seeds):
+        raise UserError(f"--seeds {options.seeds}: use 1 to {len(seeds)}")
+    seeds = seeds[: options.seeds]
     path = options.out / f"{plan.name}-{options.half}.json"
     kept = _kept(path, plan, options.half, command)
     results = kept["results"]
     if not options.show:
-        seeds = list(plan.seeds(options.half))[: options.seeds]
         tasks = deque(
             Task(stream, arm, seed)
             for seed in seeds
@@ -78,7 +81,9 @@ def run_study(options: Study, command: str) -> None:
             if str(seed) not in results.get(stream, {}).get(arm, {})
         )
         _work(plan, options, tasks, kept, path)
-    print(text(plan, results, arms, streams))
+    if not (told := text(plan, _of_seeds(results, seeds), arms, streams)):
+        raise UserError(f"nothing is measured of it in {path}: run it, without --show")
+    print(told)
     if not options.show:
         print(f"results: {path}")
 
@@ -88,6 +93,17 @@ def _some(kind: str, wanted: tuple[str, ...], there: dict[str, Any]) -> list[str
         if name not in there:
             raise unknown(kind, name, there)
     return [name for name in there if name in wanted or not wanted]
+
+
+def _of_seeds(results: Any, seeds: list[int]) -> Any:
+    """Results of these seeds alone: a file may hold those of an earlier plan."""
+    return {
+        stream: {
+            arm: {seed: v for seed, v in by_seed.items() if int(seed) in seeds}
+            for arm, by_seed in by_arm.items()
+        }
+        for stream, by_arm in results.items()
+    }
 
 
 def _kept(path: Path, plan: Plan, half: str, command: str) -> dict[str, Any]:

@@ -156,3 +156,21 @@ def test_nested_and_image_inputs_are_vectors_and_tokens_are_none():
         ValueError, match=r"x\.tokens holds torch.int64, which may be no"
     ):
         buffer.add({"tokens": torch.ones(3, 4, dtype=torch.long)}, torch.arange(3))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_rows_that_are_not_finite_are_refused_and_leave_no_trace(bad):
+    (x, y), sound = rows(60, classes=2), MultiStrategyBuffer(10, admission="herding")
+    buffer = MultiStrategyBuffer(10, admission="herding", seed=0)
+    for memory in (buffer, sound):
+        memory.add(x[:40], y[:40])
+    broken = x[40:].clone()
+    broken[[3, 7], 0] = bad
+    with pytest.raises(
+        ValueError, match=r"2 of the 20 that arrive are not finite.*row 3\): leave"
+    ):
+        buffer.add(broken, y[40:])
+    assert buffer.seen == 40
+    for memory in (buffer, sound):
+        memory.add(x[40:], y[40:])
+    assert torch.equal(buffer.table.column("x"), sound.table.column("x"))
