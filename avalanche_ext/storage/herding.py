@@ -11,6 +11,7 @@ from avalanche_ext.storage.by_class import ByClass, largest_first
 from avalanche_ext.storage.mean_matching import Array, MeanMatching
 from avalanche_ext.storage.policy import NOTHING, Compared, Groups, Slots, Vectors
 
+_ORDERED = 1024  # rows of a class up to which a random order of all is cheap
 _COMPARED = 32  # rows of a class of which one leaves: more are drawn from
 
 
@@ -69,23 +70,23 @@ class Herding(ByClass):
                 self._offered(batch, position)
             else:
                 loser = self._largest(rank)
-                if loser not in batch.open:
-                    self._open(batch, loser, position, draw)
+                rows = batch.open.get(loser)
+                if rows is None or (loser != rank and not rows.matching.present):
+                    rows = self._open(batch, loser, position, draw)
                 self._offered(batch, position)
-                rows = batch.open[loser]
                 place = rows.lose(position if loser == rank else None)
                 if place is None:
                     continue
                 slot = rows.slots[place]
-                self._owner.pop(slot)
-                self._slots[loser].remove(slot)
                 self._held[loser] -= rows.matching.row(place)
                 if loser == rank:
                     rows.slots[rows.place_of(position)] = slot
                 else:
+                    self._slots[loser].remove(slot)
                     batch.open.pop(rank, None)  # it gains a row
-            self._slots[rank].append(slot)
-            self._owner[slot] = rank
+            if self._owner.get(slot) != rank:
+                self._slots[rank].append(slot)
+                self._owner[slot] = rank
             self._held[rank] += batch.x[position]
             batch.taken.pop(slot, None)  # of a row that came and left in this batch
             batch.taken[slot] = position
@@ -118,7 +119,9 @@ class Herding(ByClass):
         most = max(sizes)
         return rank if sizes[rank] == most else sizes.index(most)
 
-    def _open(self, batch: "_Batch", rank: int, position: int, draw: Generator) -> None:
+    def _open(
+        self, batch: "_Batch", rank: int, position: int, draw: Generator
+    ) -> "_Rows":
         """Compare rows of a class, from a row of the batch on.
 
         When first asked for, classes of all rows to come are: most of them will be.
@@ -129,13 +132,18 @@ class Herding(ByClass):
             ranks += [other for other in coming if other != rank and self._slots[other]]
         compared = {rank: self._some_of(rank, draw) for rank in ranks}
         self._compare(batch, compared, position)
+        return batch.open[rank]
 
     def _some_of(self, rank: int, draw: Generator) -> list[int]:
-        slots = list(self._slots[rank])
-        if len(slots) > _COMPARED:
-            chosen = torch.randperm(len(slots), generator=draw)[:_COMPARED].tolist()
-            slots = [slots[i] for i in chosen]
-        return slots
+        held = self._slots[rank]
+        if len(held) <= _COMPARED:
+            return list(held)
+        if len(held) <= _ORDERED:
+            chosen = torch.randperm(len(held), generator=draw)[:_COMPARED].tolist()
+        else:  # equal numbers are rare, and then one row fewer is compared
+            numbers = torch.randint(len(held), (_COMPARED,), generator=draw).tolist()
+            chosen = list(dict.fromkeys(numbers))
+        return [held[i] for i in chosen]
 
     def _compare(
         self, batch: "_Batch", compared: dict[int, list[int]], position: int

@@ -44,6 +44,8 @@ class MeanMatching:
         self._norms[:stored] += np.vecdot(x, x)
         self._norms[stored:] += products[stored:, :-2].diagonal()
         self._offered = np.zeros_like(self._norms)  # products with T
+        self.present = stored
+        """Number of rows of which one may leave now."""
         self._absent = np.zeros_like(self._norms)
         self._absent[stored:] = np.inf
         self._left: int | None = None  # the last row that left, still in S
@@ -56,6 +58,7 @@ class MeanMatching:
     def join(self, number: int) -> None:
         """It is one of the rows of the class now, compared at ``stored + number``."""
         self._rows += 1
+        self.present += 1
         self._excess += self._arrivals[:, number]
         self._absent[self.stored + number] = 0
 
@@ -64,6 +67,7 @@ class MeanMatching:
         if self._left is not None:
             self._excess -= self._products(self._left)
         self._rows -= 1
+        self.present -= 1
         scores = self._offered * (self._rows / self._seen)
         scores -= self._excess
         scores *= 2

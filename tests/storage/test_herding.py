@@ -143,6 +143,23 @@ def test_large_classes_are_compared_in_part():
     assert (held.mean(0) - x.mean(0)).norm() < (x[:300].mean(0) - x.mean(0)).norm() / 5
 
 
+@pytest.mark.parametrize("batch", [50, 400])
+def test_a_class_that_loses_many_rows_at_once_loses_stored_ones(batch):
+    """More than are compared at a time, all to a class that is new."""
+    x, _ = rows(900)
+    y = torch.arange(900) // 500
+    buffer = MultiStrategyBuffer(300, admission="herding", seed=0)
+    for some in torch.arange(900).split(batch):
+        slots = buffer.add(x[some], y[some], columns={"number": some})
+        numbers = buffer.table.column("number")
+        kept = slots >= 0
+        assert numbers[slots[kept]].tolist() == some[kept].tolist()
+    assert buffer.class_counts() == {0: 150, 1: 150}
+    assert len(set(numbers.tolist())) == 300
+    held = buffer.table.column("y")
+    assert (held == (numbers >= 500)).all()
+
+
 def test_nested_and_image_inputs_are_vectors_and_tokens_are_none():
     for x in (
         {"a": torch.rand(30, 2), "b": torch.rand(30, 1, 3)},
