@@ -13,6 +13,7 @@ from experiments.table import cells, markdown, reading
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 README = HERE.parent / "README.md"
+NONE = "–"
 RATIOS = ("ours / bare", "upstream / ours", "upstream, images / ours")
 
 
@@ -49,13 +50,27 @@ def bench_rows() -> str:
     for name in filter(newest.__contains__, CASES):
         for label, row in newest[name]["rows"].items():
             cells = [_spread(row["ratios"].get(one)) for one in RATIOS]
-            lines.append(f"| {name}, {label} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+            if set(cells) != {NONE}:
+                lines.append(f"| {name}, {label} | {' | '.join(cells)} |")
+    return "\n".join([*lines, *_other_rows(newest)])
+
+
+def _other_rows(newest: dict[str, Any]) -> list[str]:
+    """Ratios of ours to what is neither a bare loop nor upstream's."""
+    lines = [
+        f"| {name}, {label} | {against.removeprefix('ours / ')} | {_spread(ratio)} |"
+        for name in filter(newest.__contains__, CASES)
+        for label, row in newest[name]["rows"].items()
+        for against, ratio in row["ratios"].items()
+        if against not in RATIOS and against.startswith("ours / ")
+    ]
+    head = ["", "| work | compared with | ours / it |", "|---|---|---|"]
+    return [*head, *lines] if lines else []
 
 
 def _spread(ratio: dict[str, float] | None) -> str:
     if ratio is None:
-        return "–"
+        return NONE
     return f"{ratio['median']:.2f} ({ratio['low']:.2f}–{ratio['high']:.2f})"
 
 

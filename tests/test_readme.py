@@ -72,6 +72,24 @@ def test_a_case_of_the_bench_is_that_measured_last(tmp_path, monkeypatch):
     assert "| draw, row | 1.90 " in readme.bench_rows()
 
 
+def test_ratios_to_other_things_have_a_table_of_their_own(tmp_path, monkeypatch):
+    spread = {"median": 2.0, "low": 1, "high": 3}
+    rows = {
+        "a": {"ratios": {"ours / bare": spread, "upstream / ours": spread}},
+        "b": {"ratios": {"ours / one plain pass": spread}},
+    }
+    content = {"created": "2026-01-01", "cases": {"gradient-norms": {"rows": rows}}}
+    (tmp_path / "bench.json").write_text(json.dumps(content))
+    monkeypatch.setattr(readme, "RESULTS", tmp_path)
+    assert readme.bench_rows().splitlines()[2:] == [
+        "| gradient-norms, a | 2.00 (1.00–3.00) | 2.00 (1.00–3.00) | – |",
+        "",
+        "| work | compared with | ours / it |",
+        "|---|---|---|",
+        "| gradient-norms, b | one plain pass | 2.00 (1.00–3.00) |",
+    ]
+
+
 def test_a_missing_part_is_told():
     with pytest.raises(ValueError, match="no part between marks 'results'"):
         readme.filled(README.replace("<!-- results -->", ""))

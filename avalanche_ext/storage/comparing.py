@@ -14,6 +14,10 @@ from avalanche_ext.storage.value import Value
 Read = Callable[[Tensor], dict[str, Rows]]
 """The columns of the rows of a batch at given positions."""
 
+MOST = 2048
+"""Rows stored whose values are compared when rows arrive: of more, a random choice, so
+that the cost of a batch does not grow with the memory."""
+
 
 class Comparing:
     """Values and vectors of rows, for the policy of a memory.
@@ -33,33 +37,44 @@ class Comparing:
         """Of the rows that are stored."""
         values, vectors = None, None
         if self.policy.needs_values:
-            values = self._values(None, 0)
+            values = self._values()
         if self.policy.needs_vectors:
             vectors = self._vectors(part(self.table.column("x"), 0, 0))
-        return Compared(values, vectors)
+        return Compared(values, None, vectors)
 
     def arriving(
-        self, read: Read, n: int, scored: Scored | None, full: bool
+        self,
+        read: Read,
+        n: int,
+        scored: Scored | None,
+        full: bool,
+        draw: torch.Generator,
     ) -> tuple[Compared, Scored | None]:
-        """Of the rows that are stored and of ``n`` that arrive.
+        """Of the rows that are stored, of more than :data:`MOST` a random choice, and of
+        ``n`` that arrive.
 
         :param scored: what is known of those that arrive.
         :param full: whether not all of them fit.
         :return: and what is known of those that arrive now.
         """
-        values, vectors = None, None
+        values, vectors, slots = None, None, None
         if self.policy.needs_values and full:
             self.scorer.settle()  # rows that arrive are compared with those stored
             if scored is None:
                 scored = self.scorer.score(read(torch.arange(n)))
-            values = self._values(scored, n)
+            if len(self.table) > MOST:
+                chosen = torch.randint(len(self.table), (MOST,), generator=draw)
+                slots = torch.unique(chosen)
+            values = self._values(scored, n, slots)
         if self.policy.needs_vectors:
             vectors = self._vectors(read(torch.arange(n))["x"])
-        return Compared(values, vectors), scored
+        return Compared(values, slots, vectors), scored
 
-    def _values(self, incoming: Scored | None, n: int) -> Tensor:
+    def _values(
+        self, incoming: Scored | None = None, n: int = 0, slots: Tensor | None = None
+    ) -> Tensor:
         self.scorer.settle()
-        return self.value.of(self.scorer.scores, incoming, n)
+        return self.value.of(self.scorer.scores, incoming, n, slots)
 
     def _vectors(self, incoming: Rows) -> Vectors:
         def stored(slots: Sequence[int]) -> Tensor:

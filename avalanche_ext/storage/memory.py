@@ -166,7 +166,9 @@ class Memory(HeldRows):
             if self._policy.needs_values:
                 self._drawing.count_uses()
             full = len(self.table) + n > self.max_size
-            compared, scored = self._comparing.arriving(read, n, scored, full)
+            compared, scored = self._comparing.arriving(
+                read, n, scored, full, self._admitting
+            )
         slots = self._policy.admit(
             groups, len(self.table), self.max_size, self._admitting, compared
         )

@@ -35,7 +35,9 @@ class Compared(NamedTuple):
     """What rows are compared by, where a policy needs it."""
 
     values: Tensor | None = None
-    """Of each row stored, then of each that arrives."""
+    """Of each row stored, or of those at ``slots``, then of each that arrives."""
+    slots: Tensor | None = None
+    """Of the rows stored that are compared, where they are not all."""
     vectors: Vectors | None = None
     """What the rows are."""
 

@@ -259,13 +259,22 @@ class Scores:
         return self.of_all([name])[0]
 
     def of_all(
-        self, names: Sequence[str], incoming: Scored | None = None, n: int = 0
+        self,
+        names: Sequence[str],
+        incoming: Scored | None = None,
+        n: int = 0,
+        slots: Tensor | None = None,
     ) -> list[Tensor]:
-        """Scores of each stored row, then of ``n`` that arrive, by each criterion."""
+        """Scores of each stored row, then of ``n`` that arrive, by each criterion.
+
+        :param slots: of the rows stored that are asked about; ``None``: all.
+        """
         found = [self._criterion(name) for name in names]
         live = (getattr(p, "live", False) for c in found for p in _used(c))
+        if slots is not None:
+            slots = slots.to(self.table.device)
         if self.nearest is None and not any(live):
-            return [self._of(criterion, {}, _NOTHING, incoming) for criterion in found]
+            return [self._of(c, {}, _NOTHING, incoming, slots) for c in found]
         table, counters = self.table, self.counters
         new = torch.arange(n, device=table.device)
         rows: dict[str, Tensor] = {
@@ -275,10 +284,10 @@ class Scores:
             "index": torch.full_like(new, -1),
         }
         if len(table):
-            stored = {"index": torch.arange(len(table), device=table.device)}
-            stored |= {
-                name: table.column(name) for name in ("arrival", "uses", "drawn")
-            }
+            index = torch.arange(len(table), device=table.device)
+            stored = {"index": index if slots is None else slots}
+            for name in ("arrival", "uses", "drawn"):
+                stored[name] = _at(table.column(name), slots)
             rows = {name: torch.cat((stored[name], rows[name])) for name in rows}
         context = ScoringContext(
             stored=self.nearest,
@@ -290,10 +299,10 @@ class Scores:
             assert incoming.features is not None
             features = incoming.features
             if len(self.nearest):
-                held = self.nearest.features
+                held = _at(self.nearest.features, slots)
                 features = torch.cat((held, features.to(held)))
             context.know(rows, features=features)
-        return [self._of(criterion, rows, context, incoming) for criterion in found]
+        return [self._of(c, rows, context, incoming, slots) for c in found]
 
     def _of(
         self,
@@ -301,11 +310,12 @@ class Scores:
         rows: Mapping[str, Rows],
         context: ScoringContext,
         incoming: Scored | None,
+        slots: Tensor | None,
     ) -> Tensor:
         if isinstance(criterion, WeightedCriterion):
             used = {name: w for name, w in criterion.weights.items() if w}
             parts = {
-                part.name: self._of(part, rows, context, incoming)
+                part.name: self._of(part, rows, context, incoming, slots)
                 for part in criterion.criteria
                 if part.name in used
             }
@@ -317,7 +327,7 @@ class Scores:
             return criterion.score(rows, context)
         stored: Tensor = torch.zeros(0)
         if len(self.table):
-            stored = self.table.column(column_of(criterion.name))
+            stored = _at(self.table.column(column_of(criterion.name)), slots)
         if incoming is None:
             return stored
         arriving = incoming.columns[column_of(criterion.name)]
@@ -383,3 +393,7 @@ def _parts(criterion: Criterion) -> Iterator[Criterion]:
 def _used(criterion: Criterion) -> tuple[Criterion, ...]:
     """What is scored of a criterion: its parts of a weight above 0."""
     return criterion.used if isinstance(criterion, WeightedCriterion) else (criterion,)
+
+
+def _at(column: Tensor, slots: Tensor | None) -> Tensor:
+    return column if slots is None else column[slots]

@@ -59,13 +59,21 @@ class Value:
         terms = {MIXED: 1.0, "age": self.w_age, "access": self.w_use}
         return tuple(name for name, weight in terms.items() if weight)
 
-    def of(self, scores: Scores, incoming: Scored | None = None, n: int = 0) -> Tensor:
+    def of(
+        self,
+        scores: Scores,
+        incoming: Scored | None = None,
+        n: int = 0,
+        slots: Tensor | None = None,
+    ) -> Tensor:
         """The value of each stored row, then of each of ``n`` rows that arrive, float64.
 
         :param incoming: what is known of the rows that arrive.
+        :param slots: of the rows stored that are at hand; ``None``: all.
         """
         names = self.criteria
-        found = dict(zip(names, scores.of_all(names, incoming, n), strict=True))
+        every = scores.of_all(names, incoming, n, slots)
+        found = dict(zip(names, every, strict=True))
         value = found[MIXED]
         if self.w_age:
             value = value - self.w_age * found["age"]

@@ -19,7 +19,7 @@ DATA_ROOT = Path("data")
 FILES = (f"{DIGITS}.npz", "mnist.npz", "MNIST/raw")
 SHAPE = (28, 28)
 CLASSES = 10
-Admission = Literal["reservoir", "ring", "class_balanced"]
+Admission = Literal["reservoir", "ring", "class_balanced", "herding", "score"]
 """Of the memories that are looked at by themselves."""
 
 
