@@ -5,14 +5,12 @@ during evaluation, and adds further ones with further heads, so that neither the
 nor its shape can be relied on from one step to the next.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-_BLOCK = 1 << 15  # entries: several blocks of as many stay in a processor's cache
 
 Patterns = str | Collection[str]
 """Names of parameters with ``*`` and ``?`` as in file names. A name also stands for all
@@ -39,6 +37,7 @@ class ParameterSelection:
         self.selected: dict[str, nn.Parameter] = {}
         """What :meth:`of` returned last."""
         self._seen: list[Any] = []
+        self._alive: list[nn.Parameter] = []  # so that no other one gets their ids
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(include={self.include}, exclude={self.exclude})"
@@ -51,13 +50,12 @@ class ParameterSelection:
 
         :raises ValueError: for a pattern that matches no parameter, or if none is left.
         """
-        seen = [(p, p.data_ptr(), p.requires_grad) for p in model.parameters()]
-        if len(seen) != len(self._seen) or any(
-            now[0] is not then[0] or now[1:] != then[1:]
-            for now, then in zip(seen, self._seen, strict=True)
-        ):
+        seen: list[Any] = []
+        _look(model, seen)
+        if seen != self._seen:
             self.selected = self._select(model)
             self._seen = seen
+            self._alive = list(model.parameters())
         return self.selected
 
     def _select(self, model: nn.Module) -> dict[str, nn.Parameter]:
@@ -95,7 +93,21 @@ class ParameterSelection:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the model's parameters, which are not ours to keep."""
-        return {**self.__dict__, "_seen": [], "selected": {}}
+        return {**self.__dict__, "_seen": [], "_alive": [], "selected": {}}
+
+
+def _look(module: nn.Module, seen: list[Any]) -> None:
+    """Which parameters there are, where, and which are frozen.
+
+    In place of ``module.parameters()``, which takes several times as long and is asked
+    at every step.
+    """
+    for parameter in module._parameters.values():
+        if parameter is not None:
+            seen += id(parameter), parameter.data_ptr(), parameter.requires_grad
+    for inner in module._modules.values():
+        if inner is not None:
+            _look(inner, seen)
 
 
 def grown(values: Tensor, like: Tensor, fill: Tensor | float = 0.0) -> Tensor:
@@ -131,29 +143,6 @@ def grown(values: Tensor, like: Tensor, fill: Tensor | float = 0.0) -> Tensor:
         made.fill_(fill)
     made[tuple(slice(size) for size in values.shape)].copy_(values)
     return made
-
-
-def blocks(*aligned: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Tensors of one shape cut alike into views of some thousand entries.
-
-    Several elementwise operations on one block after the other read memory once, where
-    on whole tensors each of them reads it anew. What cannot be cut, or lives on another
-    device than a CPU, whose kernels want it whole, comes in one piece.
-    """
-    if all(t.device.type == "cpu" and t.is_contiguous() for t in aligned):
-        yield from zip(*(t.view(-1).split(_BLOCK) for t in aligned), strict=True)
-    else:
-        yield aligned
-
-
-def scratch(like: Tensor, shared: dict[Any, Tensor]) -> Tensor:
-    """Memory for what is used up at once, the same for all blocks where that can be."""
-    if like.dim() != 1:
-        return torch.empty_like(like)
-    kind = (like.device, like.dtype)
-    if kind not in shared or len(shared[kind]) < len(like):
-        shared[kind] = torch.empty_like(like)
-    return shared[kind][: len(like)]
 
 
 def _patterns(argument: str, given: Any) -> tuple[str, ...]:

@@ -8,12 +8,11 @@ Fisher information and ``s = λ/2``, Synaptic Intelligence's with its path integ
 
 from collections.abc import Callable, Mapping
 from typing import Any
-from weakref import ReferenceType, ref
 
 import torch
 from torch import Tensor, nn
 
-from avalanche_ext.parameters import blocks, grown, scratch
+from avalanche_ext.parameters import grown
 
 Named = Mapping[str, nn.Parameter]
 """Parameters of a model, as
@@ -124,7 +123,8 @@ class QuadraticPenalty:
         self,
         parameters: Named,
         strength: float,
-        done: "Callable[[BackwardPass], None] | None" = None,
+        done: "Done | None" = None,
+        into: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """The penalty's value, to be added to a loss: one node of the graph.
 
@@ -136,6 +136,8 @@ class QuadraticPenalty:
         :param done: called at the end of each backward pass through the penalty, when
             the gradients of all losses are in ``.grad``, and before anything else may
             change them; the node is then there even if nothing is kept yet.
+        :param into: tensors by parameter that the penalty's own gradient is written to,
+            for ``done``; new ones by default.
         :return: a scalar on the device of the last parameter.
         """
         work = self._work
@@ -144,11 +146,10 @@ class QuadraticPenalty:
             work = self._work = _Work(self, parameters, state)
         if not work.covered and done is None:
             return work.zero()
-        found = BackwardPass(work.buffers(), done)
-        work.lend(found)
+        found = BackwardPass(work, done, into)
         # With nothing kept one parameter makes it a node, whose gradient is none.
         tied = [parameters[n] for n in work.covered or list(parameters)[:1]]
-        value: Tensor = _Node.apply(work, found, *tied)  # type: ignore[no-untyped-call]
+        value: Tensor = _Node.apply(found, *tied)  # type: ignore[no-untyped-call]
         return value
 
     def check_model(self, model: nn.Module) -> None:
@@ -208,49 +209,64 @@ class QuadraticPenalty:
 class BackwardPass:
     """A backward pass through a penalty.
 
-    :param buffers: where the penalty's gradients are.
     :param done: called with this at its end.
+    :param into: see :class:`QuadraticPenalty`.
     """
 
     def __init__(
-        self, buffers: "_Buffers", done: "Callable[[BackwardPass], None] | None"
+        self, work: "_Work", done: "Done | None", into: Mapping[str, Tensor] | None
     ) -> None:
-        self.buffers = buffers
         self.scale = torch.ones(())
         """What the penalty's gradient was multiplied by on the way, as by loss scaling,
         and those of the other losses with it."""
-        self._done = done
+        self.gradients: list[tuple[nn.Parameter, Tensor]] = []
+        """The penalty's own gradient ``2 s F (θ − θ*)``, not scaled, by parameter; empty
+        without ``done``."""
+        self._work, self._done, self._into = work, done, into
+        self._given: list[Tensor] | None = None  # the gradients, for autograd to keep
 
-    @property
-    def gradients(self) -> list[tuple[nn.Parameter, Tensor]]:
-        """The penalty's own gradient ``2 s F (θ − θ*)``, not scaled, by parameter."""
-        return self.buffers.gradients
+    def value(self) -> Tensor:
+        """The penalty; its gradients are found on the way."""
+        value, self._given = self._work.value()
+        if self._done is not None:
+            for name, own in zip(self._work.covered, self._given, strict=True):
+                kept = (
+                    own.clone() if self._into is None else self._into[name].copy_(own)
+                )
+                self.gradients.append((self._work.parameters[name], kept))
+        return value
 
-    def scaled(self, scale: Tensor) -> list[Tensor | None]:
-        """The gradients times ``scale``, as autograd takes them."""
+    def scaled(self, scale: Tensor, parameters: tuple[Tensor, ...]) -> list[Any]:
+        """The gradients times ``scale``, as autograd takes them.
+
+        :param parameters: as they were, for a second pass and for one whose own graph is
+            wanted.
+        """
         self.scale = scale
         if self._done is not None:
             # As DDP does it: the one moment when the gradients of this pass are complete
             # and nobody has clipped or projected them yet.
             engine = torch.autograd.Variable._execution_engine  # type: ignore[attr-defined]
             engine.queue_callback(self._finish)
-        if not self.gradients:
+        if not self._work.covered:
             return [None]
-        one = is_one(scale)
-        return [
-            # Autograd adds to a copy of what is held elsewhere, as it is here.
-            (
-                gradient
-                if one and gradient.dtype == parameter.dtype
-                else (gradient * scale.to(gradient)).to(parameter.dtype)
-            )
-            for parameter, gradient in self.gradients
-        ]
+        # Autograd adds to what nobody else holds in place, and keeps it.
+        given, self._given = self._given, None
+        if given is None or torch.is_grad_enabled():
+            return self._work.differentiable(parameters, scale)
+        if not is_one(scale):
+            for gradient in given:
+                gradient.mul_(scale.to(gradient))
+        return [g.to(p.dtype) for g, p in zip(given, parameters, strict=True)]
 
     def _finish(self) -> None:
         assert self._done is not None
         with torch.no_grad():
             self._done(self)
+
+
+Done = Callable[[BackwardPass], None]
+"""What is called at the end of a backward pass through a penalty."""
 
 
 def is_one(scale: Tensor) -> bool:
@@ -261,18 +277,15 @@ def is_one(scale: Tensor) -> bool:
 class _Node(torch.autograd.Function):
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, work: "_Work", found: BackwardPass, *parameters: Tensor
+        ctx: Any, found: BackwardPass, *parameters: Tensor
     ) -> Tensor:
-        ctx.work, ctx.found = work, found
+        ctx.found = found
         ctx.save_for_backward(*parameters)
-        return work.value(found.buffers)
+        return found.value()
 
     @staticmethod
     def backward(ctx: Any, scale: Tensor) -> Any:  # type: ignore[override]
-        gradients = ctx.found.scaled(scale)
-        if torch.is_grad_enabled():  # a graph of this pass is wanted, too
-            gradients = ctx.work.differentiable(ctx.saved_tensors, scale)
-        return None, None, *gradients
+        return None, *ctx.found.scaled(scale, ctx.saved_tensors)
 
 
 class _Work:
@@ -289,78 +302,66 @@ class _Work:
         strength = state[0]
         kept = penalty.importance if strength else {}
         self.covered = [name for name in parameters if name in kept]
-        self._aligned: list[tuple[nn.Parameter, Tensor, Tensor]] = []
-        constant = 0.0
+        self._aligned: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        self._constant = 0.0
+        shared: dict[Any, Tensor] = {}
+        largest = max((parameters[n].numel() for n in self.covered), default=0)
         for name in self.covered:
-            at = parameters[name]
+            at = parameters[name].detach()
             importance = grown(penalty.importance[name], at)
             anchor = grown(penalty.anchor[name], at, fill=at)
             penalty.importance[name], penalty.anchor[name] = importance, anchor
-            self._aligned.append((at, anchor, importance * (2 * strength)))
-            constant += strength * float(penalty.constant.get(name, 0.0))
-        self._constant = constant
-        self._lent: list[tuple[_Buffers, ReferenceType[BackwardPass]]] = []
+            curvature = importance * (2 * strength)
+            away = scratch(curvature, shared, largest)
+            self._aligned.append((at, anchor, curvature, away))
+            self._constant += strength * float(penalty.constant.get(name, 0.0))
 
     def zero(self) -> Tensor:
         """A penalty of nothing."""
         return list(self.parameters.values())[-1].detach().new_zeros(())
 
-    def buffers(self) -> "_Buffers":
-        """Memory for gradients that no graph still needs."""
-        for place, (buffers, user) in enumerate(self._lent):
-            if user() is None:
-                del self._lent[place]
-                return buffers
-        return _Buffers(self._aligned)
-
-    def lend(self, user: BackwardPass) -> None:
-        """Note who has which buffers: as long as that lives, they are its own."""
-        self._lent.append((user.buffers, ref(user)))
-
-    def differentiable(
-        self, parameters: tuple[Tensor, ...], scale: Tensor
-    ) -> list[Tensor | None]:
-        """The gradients times ``scale``, as functions of both."""
-        if not self._aligned:
-            return [None]
-        return [
-            ((at - anchor) * curvature * scale.to(curvature)).to(at.dtype)
-            for at, (_, anchor, curvature) in zip(
-                parameters, self._aligned, strict=True
-            )
-        ]
-
-    def value(self, buffers: "_Buffers") -> Tensor:
-        """``s Σ F (θ − θ*)²``, and ``2 s F (θ − θ*)`` into the buffers."""
-        products = []
-        for at, anchor, curvature, gradient, away in buffers.blocks:
+    def value(self) -> tuple[Tensor, list[Tensor]]:
+        """``s Σ F (θ − θ*)²``, and ``2 s F (θ − θ*)`` for each parameter."""
+        products, gradients = [], []
+        for at, anchor, curvature, away in self._aligned:
             torch.sub(at, anchor, out=away)
-            torch.mul(away, curvature, out=gradient)
-            if away.dim() == 1:
-                products.append(torch.dot(away, gradient))
+            gradient = away * curvature
+            gradients.append(gradient)
+            if away.is_contiguous() and gradient.is_contiguous():
+                products.append(torch.dot(away.view(-1), gradient.view(-1)))
             else:
                 products.append((away * gradient).sum())
         if not products:
-            return self.zero()
+            return self.zero(), gradients
         device = products[-1].device
         if any(product.device != device for product in products):
             products = [product.to(device) for product in products]
         value = torch.stack(products).sum().mul_(0.5)
-        return value.add_(self._constant) if self._constant else value
+        return (value.add_(self._constant) if self._constant else value), gradients
+
+    def differentiable(
+        self, parameters: tuple[Tensor, ...], scale: Tensor
+    ) -> list[Tensor]:
+        """The gradients times ``scale``, as functions of both."""
+        return [
+            ((at - anchor) * curvature * scale.to(curvature)).to(at.dtype)
+            for at, (_, anchor, curvature, _) in zip(
+                parameters, self._aligned, strict=True
+            )
+        ]
 
 
-class _Buffers:
-    """Memory for the gradients of one backward pass, and the blocks it is filled in."""
+def scratch(like: Tensor, shared: dict[Any, Tensor], largest: int) -> Tensor:
+    """Memory for what is used up at once, the same for all where that can be.
 
-    def __init__(self, aligned: list[tuple[nn.Parameter, Tensor, Tensor]]) -> None:
-        self.gradients: list[tuple[nn.Parameter, Tensor]] = []
-        self.blocks: list[tuple[Tensor, ...]] = []
-        shared: dict[Any, Tensor] = {}
-        for parameter, anchor, curvature in aligned:
-            gradient = torch.empty_like(curvature)
-            self.gradients.append((parameter, gradient))
-            for cut in blocks(parameter.detach(), anchor, curvature, gradient):
-                self.blocks.append((*cut, scratch(cut[1], shared)))
+    :param largest: entries of the largest that will be asked for.
+    """
+    if not like.is_contiguous():
+        return torch.empty_like(like)
+    kind = (like.device, like.dtype)
+    if kind not in shared:
+        shared[kind] = torch.empty(largest, dtype=like.dtype, device=like.device)
+    return shared[kind][: like.numel()].view(like.shape)
 
 
 def _copy(parameter: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from avalanche_ext.parameters import ParameterSelection, blocks, grown
+from avalanche_ext.parameters import ParameterSelection, grown
 
 
 def model() -> nn.Module:
@@ -117,14 +117,3 @@ def test_new_entries_are_filled():
 def test_what_cannot_grow_is_refused(shape):
     with pytest.raises(ValueError, match=r"has shape \(2, 3\) and cannot grow to"):
         grown(torch.zeros(2, 3), torch.zeros(shape))
-
-
-def test_blocks_cover_everything_once():
-    one, other = torch.zeros(300, 301), torch.ones(300, 301)
-    cuts = list(blocks(one, other))
-    assert len(cuts) > 2
-    for a, b in cuts:
-        a += b
-    assert torch.equal(one, other)
-    ((whole, _),) = blocks(one.T, other.T)
-    assert whole.shape == (301, 300)
