@@ -36,8 +36,14 @@ class PathIntegral:
         Parameters that are new, or the new entries of one that has grown, begin here.
         """
         steps = self._steps
-        if steps is None or steps.parameters is not parameters:
+        if steps is not None and steps.parameters is not parameters:
+            self._finish(steps)  # where they were, as they were
+            steps = None
+        if steps is None:
             steps = self._steps = self._ready(parameters)
+        self._finish(steps)
+
+    def _finish(self, steps: "_Steps") -> None:
         for at, last, slope, integral, moved in steps.aligned:
             if self._pending:
                 torch.sub(at, last, out=moved)

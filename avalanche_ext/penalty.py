@@ -149,7 +149,7 @@ class QuadraticPenalty:
         found = BackwardPass(work, done, into)
         # With nothing kept one parameter makes it a node, whose gradient is none.
         tied = [parameters[n] for n in work.covered or list(parameters)[:1]]
-        value: Tensor = _Node.apply(found, *tied)  # type: ignore[no-untyped-call]
+        value: Tensor = _Node.apply(found, *tied)
         return value
 
     def check_model(self, model: nn.Module) -> None:
@@ -246,7 +246,7 @@ class BackwardPass:
         if self._done is not None:
             # As DDP does it: the one moment when the gradients of this pass are complete
             # and nobody has clipped or projected them yet.
-            engine = torch.autograd.Variable._execution_engine  # type: ignore[attr-defined]
+            engine = torch.autograd.Variable._execution_engine
             engine.queue_callback(self._finish)
         if not self._work.covered:
             return [None]
@@ -276,15 +276,13 @@ def is_one(scale: Tensor) -> bool:
 
 class _Node(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any, found: BackwardPass, *parameters: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, found: BackwardPass, *parameters: Tensor) -> Tensor:
         ctx.found = found
         ctx.save_for_backward(*parameters)
         return found.value()
 
     @staticmethod
-    def backward(ctx: Any, scale: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, scale: Tensor) -> Any:
         return None, *ctx.found.scaled(scale, ctx.saved_tensors)
 
 

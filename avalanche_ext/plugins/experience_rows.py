@@ -30,7 +30,7 @@ def evaluation_batches(
     rows = torch.arange(len(source))
     if most is not None and most < len(source):
         rows = torch.randperm(len(source), generator=generator)[:most].sort().values
-    for part in rows.split(_AT_ONCE):
+    for part in torch.split(rows, _AT_ONCE):
         items = source.read(part)
         if source.transform is not None:
             items[0] = source.transform(each(lambda x: x.to(device), items[0]))

@@ -109,4 +109,5 @@ class StepFigures:
 
 
 def _square(values: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(values).square()
+    square: Tensor = torch.linalg.vector_norm(values).square()
+    return square
