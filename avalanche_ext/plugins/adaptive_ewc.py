@@ -86,7 +86,8 @@ class AdaptiveEWCPlugin(ImportancePlugin):
         without replacement; ``None`` for all.
     :param labels: ``"exact"`` is the expectation over all classes, ``"sampled"`` has one
         label a row, drawn from the model, ``"empirical"`` the rows' own under the
-        strategy's criterion.
+        strategy's criterion; ``"weighted"`` is for figures that were published with it,
+        see :func:`~avalanche_ext.gradients.diagonal_fisher`.
     :param balance: ``True`` divides ``λ`` by the mean of ``F`` over its non-zero entries,
         ``"each"`` divides each ``F_new`` by its own, so that one ``λ`` serves other
         labels, loss scales and widths.
@@ -223,6 +224,7 @@ class AdaptiveEWCPlugin(ImportancePlugin):
     def _above_threshold(self, fisher: dict[str, Tensor]) -> dict[str, Tensor]:
         kept, self._mass_lost = thresholded(fisher, self.threshold, self.threshold_unit)
         if self._mass_lost == 1:
+            self._told.add("zero")  # which this is the cause of
             self._tell(
                 "silenced",
                 f"threshold={self.threshold:g} ({self.threshold_unit}) sets the whole "

@@ -14,7 +14,7 @@ from avalanche_ext.penalty import BackwardPass, Named, QuadraticPenalty
 from avalanche_ext.plugins.boundaries import Boundaries, Boundary
 from avalanche_ext.plugins.penalty_health import PenaltyHealth, StepFigures
 
-_INERT = 1e-3  # of the task's gradient: no penalty so small changes what is learnt
+_INERT = 1e-4  # of the task's gradient: no penalty so small changes what is learnt
 
 
 class ImportancePlugin(SupervisedPlugin[Any], ABC):
