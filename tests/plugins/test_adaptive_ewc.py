@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from avalanche.benchmarks.scenarios.online import split_online_stream
+from avalanche.models import IncrementalClassifier, MTSimpleMLP
 from avalanche.training.plugins import SupervisedPlugin
 from avalanche.training.supervised import Naive
 from slow_importance import SlowEWC, slow_fisher
@@ -20,6 +21,7 @@ from avalanche_ext import (
     checkpoint,
     reservoir_replay,
 )
+from avalanche_ext.parameters import grown
 
 
 def network(outputs: int = 8) -> nn.Module:
@@ -60,7 +62,7 @@ def train(model: nn.Module, method: Any, batches: Any) -> list[float]:
         penalty = method.penalty(model)
         (F.cross_entropy(model(x), y) + penalty).backward()
         optimizer.step()
-        penalties.append(float(penalty))
+        penalties.append(penalty.item())
     return penalties
 
 
@@ -90,7 +92,7 @@ def test_it_is_ewc_written_out(accumulation: Any, decay: Any, labels: Any) -> No
             slow.end(other, slow_fisher(other, x, y, labels))
     for a, b in zip(one.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
-    assert float(ours.penalty(one)) == pytest.approx(float(slow.penalty(other)))
+    assert ours.penalty(one).item() == pytest.approx(slow.penalty(other).item())
 
 
 @pytest.mark.parametrize("batch", [1, 8, 40])
@@ -156,6 +158,45 @@ def test_the_data_are_looked_at_in_evaluation(class_stream: Any) -> None:
     for name, values in slow_fisher(model, x, y, "exact").items():
         found = plugin.quadratic.importance[name]
         assert (found - values).norm() <= 1e-5 * values.norm() + 1e-12
+
+
+@pytest.mark.parametrize("kind", ["heads", "growing"])
+def test_models_with_several_or_growing_heads(class_stream: Any, kind: str) -> None:
+    """Importances are the sum of those at each end, a head's from where it is met."""
+    several = kind == "heads"
+    model: nn.Module = (
+        MTSimpleMLP(input_size=64, hidden_size=5) if several else Growing()
+    )
+    plugin = AdaptiveEWCPlugin(1.0, num_samples=None)
+    trained = strategy([plugin], model)
+    total: dict[str, Tensor] = {}
+    benchmark = class_stream(experiences=3, tasks=several)
+    for k, experience in enumerate(benchmark.train_stream):
+        trained.train(experience, eval_streams=[])
+        x = torch.stack([row[0] for row in experience.dataset.eval()])
+        task = torch.full((len(x),), k) if several else None
+        y = torch.zeros(len(x), dtype=torch.long)
+        for name, new in slow_fisher(model, x, y, "exact", task).items():
+            total[name] = new + grown(total.get(name, torch.zeros_like(new)), new)
+        trained.eval(benchmark.test_stream)  # may add heads and outputs
+    for name, values in total.items():
+        found = plugin.quadratic.importance[name]
+        assert (found - values).norm() <= 1e-5 * values.norm() + 1e-12, name
+    heads = [name for name in total if "classifiers" in name]
+    assert len(heads) == (6 if several else 0)
+
+
+class Growing(nn.Module):
+    """A head that grows with the classes met."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.Tanh())
+        self.head = IncrementalClassifier(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.body(x))
+        return out
 
 
 @pytest.mark.parametrize("balance", [True, "each"])
@@ -241,7 +282,7 @@ def test_health_is_of_the_steps(class_stream: Any) -> None:
             seen.append(
                 (
                     float(penalty),
-                    float(strategy.loss),
+                    strategy.loss.item(),
                     float(sum(w.square().sum() for w in own)),
                     float(sum(g.square().sum() for g in task)),
                 )
@@ -351,8 +392,8 @@ def test_state_and_checkpoint(class_stream: Any, tmp_path: Any, boundary: Any) -
     loaded = make().plugins[0]
     loaded.load_state_dict(torch.load(file, weights_only=True))
     assert loaded.health.strength == part.plugins[0].health.strength
-    assert float(loaded.penalty(whole.model)) == pytest.approx(
-        float(part.plugins[0].penalty(whole.model)), rel=1e-6
+    assert loaded.penalty(whole.model).item() == pytest.approx(
+        part.plugins[0].penalty(whole.model).item(), rel=1e-6
     )
 
 
