@@ -1,6 +1,8 @@
 """Continual-learning strategies for Avalanche that are correct, fast and explain
 themselves.
 
+Of single rows: :func:`per_sample_losses`, :func:`gradient_norms`,
+:func:`gradient_vectors`, :func:`diagonal_fisher` and their kin.
 Remembered: :class:`ExemplarTable`, :class:`MultiStrategyBuffer`,
 :func:`fast_reservoir_sampling`. Scored: the ``…Criterion`` classes; drawn:
 :class:`Softmax`, :class:`Priority`, :class:`Coreset`. Done with it:
@@ -12,6 +14,18 @@ Measured: :class:`EvaluationRecord` and the ``…_metrics`` helpers.
 """
 
 from avalanche_ext import checkpoint
+from avalanche_ext.gradients import (
+    GradientRecorder,
+    cosines,
+    diagonal_fisher,
+    gradient_cosines,
+    gradient_norms,
+    gradient_vectors,
+    group_gradients,
+    inspect_gradients,
+    losses_and_gradient_norms,
+    per_sample_losses,
+)
 from avalanche_ext.metrics import (
     EvaluationRecord,
     accuracy_metrics,
@@ -67,6 +81,7 @@ __all__ = [
     "ExemplarTable",
     "ForgettingCriterion",
     "GradientCriterion",
+    "GradientRecorder",
     "KCenterSelectionStrategy",
     "LeanEvaluationPlugin",
     "LossCriterion",
@@ -83,12 +98,21 @@ __all__ = [
     "backward_transfer_metrics",
     "checkpoint",
     "class_balanced_replay",
+    "cosines",
+    "diagonal_fisher",
     "er_ring",
     "fast_reservoir_sampling",
     "forgetting_metrics",
+    "gradient_cosines",
+    "gradient_norms",
+    "gradient_vectors",
+    "group_gradients",
+    "inspect_gradients",
+    "losses_and_gradient_norms",
     "memory_health_metrics",
     "memory_metrics",
     "multi_strategy_replay",
+    "per_sample_losses",
     "reservoir_replay",
     "task_masked_accuracy_metrics",
 ]

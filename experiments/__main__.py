@@ -81,7 +81,7 @@ def _dispatch(command: Asked, words: Sequence[str]) -> None:
     elif isinstance(command, Study):
         from experiments.study.command import run_study
 
-        run_study(command, shlex.join([*PROGRAM.split(), *words]))
+        run_study(command)
     elif isinstance(command, Bench):
         from experiments.bench.command import run_bench
 

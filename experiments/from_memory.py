@@ -12,6 +12,7 @@ from avalanche.models.utils import avalanche_forward
 from torch.utils.data import DataLoader
 
 from experiments.benchmarks import Benchmark
+from experiments.errors import UserError
 
 _BATCH = 10
 _EVALUATED = 256
@@ -29,7 +30,13 @@ def accuracy_from_memory(
     :param memory: a storage policy of Avalanche.
     :param seed: of the order of rows.
     :return: the mean over test experiences.
+    :raises UserError: for a memory without rows, or no epochs.
     """
+    if epochs < 1 or not len(memory.buffer):
+        raise UserError(
+            f"nothing to train on from the memory alone: {len(memory.buffer)} rows, "
+            f"{epochs} epochs; use 1 or more of each"
+        )
     device = next(model.parameters()).device
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     rows = DataLoader(

@@ -1,5 +1,6 @@
 """Train and evaluate one seed."""
 
+import dataclasses
 import gc
 import time
 from collections.abc import Iterator, Sequence
@@ -101,6 +102,11 @@ def train_seed(job: Job, seed: int, memory_epochs: int = 0) -> dict[str, Any]:
     if recipe.prepare is not None:
         benchmark = recipe.prepare(options, benchmark)
     _check_memory(job, recipe, benchmark)
+    if memory_epochs and recipe.memory is None:
+        raise UserError(
+            f"{options.method} has no memory that a model could be trained on alone: "
+            "leave out memory_epochs, or use a method that has one"
+        )
     _check_loss_weights(job, benchmark)
     with _loggers(job, seed) as loggers, _threads(options.threads):
         RNGManager.set_random_seeds(seed)  # torch, CUDA, numpy and random
@@ -113,7 +119,9 @@ def train_seed(job: Job, seed: int, memory_epochs: int = 0) -> dict[str, Any]:
                 spent = train_stream(strategy, benchmark, options, progress)
             worth = {}
             if memory_epochs:
-                alone = _model(options, benchmark).to(job.device)
+                # With all outputs: no strategy tells it which classes it has seen.
+                every = dataclasses.replace(options, head="all")
+                alone = _model(every, benchmark).to(job.device)
                 worth["memory_accuracy"] = accuracy_from_memory(
                     alone, recipe.memory, benchmark, memory_epochs, seed
                 )

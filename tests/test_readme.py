@@ -3,11 +3,11 @@
 import json
 import re
 from pathlib import Path
-from statistics import mean, stdev
 
 import pytest
 
 from experiments import readme
+from experiments.study.plan import Plan
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -29,26 +29,25 @@ def test_figures_are_those_of_the_result_files():
     assert readme.filled(README) == README
 
 
-def test_figures_of_the_study_are_those_of_its_results():
-    results = json.loads(
-        (readme.RESULTS / "studies/replay-confirmation.json").read_text()
-    )
-    arms = {
-        "reservoir": "reservoir, uniform",
-        "reservoir-same-time": "reservoir, a third more updates",
-        "class-balanced": "class-balanced, uniform",
-        "balanced-forgetting": "class-balanced, forgetting",
-        "herding-uniform": "herding, uniform",
-        "default": "herding, forgetting (the default)",
+def test_the_page_of_the_studies_is_made_of_their_results():
+    assert (readme.STUDIES / "README.md").read_text() == readme.studies_page()
+
+
+def test_a_study_has_a_row_for_each_arm_that_all_streams_have(tmp_path, monkeypatch):
+    plan = {
+        "streams": {"even": {"label": "Even", "options": {}}, "odd": {"options": {}}},
+        "arms": {"a": {"label": "A", "method": "naive"}, "b": {"method": "naive"}},
     }
-    for arm, label in arms.items():
-        figures = []
-        for stream in ("balanced", "imbalanced", "noisy"):
-            seeds = results["results"][stream][arm]
-            assert len(seeds) == 16
-            values = [100 * seed["accuracy"] for seed in seeds.values()]
-            figures.append(f"{mean(values):.2f} ± {stdev(values):.2f}")
-        assert "| " + " | ".join([label, *figures]) + " |" in README.replace("**", "")
+    monkeypatch.setattr(readme.plans, "read", lambda name: Plan(name, plan))
+    seeds = {"0": {"accuracy": 0.5}, "1": {"accuracy": 0.7}}
+    results = {"even": {"a": seeds, "b": seeds}, "odd": {"a": seeds}}
+    (tmp_path / "s-confirmation.json").write_text(json.dumps({"results": results}))
+    monkeypatch.setattr(readme, "STUDIES", tmp_path)
+    assert readme.study_rows("s").splitlines() == [
+        "| memory | Even | odd |",
+        "| --- | --- | --- |",
+        "| A | 60.00 ± 14.14 | 60.00 ± 14.14 |",
+    ]
 
 
 def test_a_case_of_the_bench_is_that_measured_last(tmp_path, monkeypatch):
@@ -70,6 +69,24 @@ def test_a_case_of_the_bench_is_that_measured_last(tmp_path, monkeypatch):
     ]
     written("bench-b.json", 3, draw=1.9)
     assert "| draw, row | 1.90 " in readme.bench_rows()
+
+
+def test_ratios_to_other_things_have_a_table_of_their_own(tmp_path, monkeypatch):
+    spread = {"median": 2.0, "low": 1, "high": 3}
+    rows = {
+        "a": {"ratios": {"ours / bare": spread, "upstream / ours": spread}},
+        "b": {"ratios": {"ours / one plain pass": spread}},
+    }
+    content = {"created": "2026-01-01", "cases": {"gradient-norms": {"rows": rows}}}
+    (tmp_path / "bench.json").write_text(json.dumps(content))
+    monkeypatch.setattr(readme, "RESULTS", tmp_path)
+    assert readme.bench_rows().splitlines()[2:] == [
+        "| gradient-norms, a | 2.00 (1.00–3.00) | 2.00 (1.00–3.00) | – |",
+        "",
+        "| work | compared with | ours / it |",
+        "|---|---|---|",
+        "| gradient-norms, b | one plain pass | 2.00 (1.00–3.00) |",
+    ]
 
 
 def test_a_missing_part_is_told():

@@ -47,9 +47,11 @@ def diagonal_fisher(
     (``"weighted"``, the term of the exact sum for the label given, is no estimate of it:
     some published figures were made with it.)
 
+    :param model: any module; it is left as it was.
     :param x: ``n`` rows of input, on any device; a tensor or nested tensors.
     :param y: targets, for ``"empirical"`` and ``"weighted"`` alone.
     :param task: task labels, shape ``(n,)``, for models that take them.
+    :param labels: what the loss of a row is taken for, see above.
     :param criterion: for ``"empirical"`` alone; see
         :func:`~avalanche_ext.gradients.per_sample_losses`.
     :param weights: ``w_i ≥ 0``, shape ``(n,)``; 1 each by default.
@@ -58,6 +60,10 @@ def diagonal_fisher(
     :param generator: that labels are drawn with, on the model's device; by default
         one that torch's global one seeds. Nothing else draws a number.
     :param parameters: ``"all"`` or names. Frozen ones are left out.
+    :param forward: how the model is called with rows and their task labels.
+    :param inspection: of
+        :func:`~avalanche_ext.gradients.inspect_gradients`, which else is made.
+    :param rows_per_pass: as that of :func:`~avalanche_ext.gradients.gradient_norms`.
     :return: one tensor in the shape of each parameter; zero where no row uses it.
     :raises ValueError: for outputs that are no class scores (``(n, classes)``; with
         ``"sampled"`` also ``(n, classes, …)``), ``"empirical"`` without ``y``, weights

@@ -98,8 +98,11 @@ def inspect_gradients(
     ``forward`` does the same with the same layers; layers that were not met are
     inspected when they are.
 
+    :param model: any module; it is left as it was.
     :param x: rows of the model's input; one of each task label is used.
     :param task: task labels, shape ``(n,)``.
+    :param parameters: ``"all"``, names, or ``"last"``.
+    :param forward: how the model is called with rows and their task labels.
     :raises ValueError: for unknown parameters, or if none is trainable.
     """
     problem = problem_of(model, forward, parameters)

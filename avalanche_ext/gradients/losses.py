@@ -53,6 +53,17 @@ def per_sample_losses(criterion: Criterion, output: Any, target: Any) -> Tensor:
     )[:rows]
 
 
+def reduction_of(criterion: Criterion) -> str:
+    """How a criterion makes one number of a batch: ``"sum"``, ``"mean"`` and the like.
+
+    ``"mean"`` of a criterion that does not say.
+
+    >>> reduction_of(partial(nn.functional.cross_entropy, reduction="sum"))
+    'sum'
+    """
+    return _elementwise(criterion)[1]
+
+
 def _elementwise(criterion: Criterion) -> tuple[Criterion | None, str]:
     if isinstance(criterion, nn.Module):
         if not isinstance(getattr(criterion, "reduction", None), str):

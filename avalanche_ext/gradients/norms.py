@@ -41,6 +41,7 @@ def gradient_norms(
     One forward pass and a backward pass for the layers' outputs alone; no gradient is
     written out where its norm follows from a formula.
 
+    :param model: any module; it is left as it was.
     :param criterion: the loss; see :func:`~avalanche_ext.gradients.per_sample_losses`.
     :param x: ``n`` rows of input, on any device; a tensor or nested tensors.
     :param y: ``n`` rows of targets.
@@ -93,8 +94,16 @@ def losses_and_gradient_norms(
 ) -> tuple[Tensor, Tensor]:
     """``L(x_i, y_i)`` and ``‖∇L(x_i, y_i)‖₂`` of each row from the same passes.
 
-    For the arguments see :func:`gradient_norms`.
-
+    :param model: any module; it is left as it was.
+    :param criterion: the loss; see :func:`~avalanche_ext.gradients.per_sample_losses`.
+    :param x: ``n`` rows of input, on any device; a tensor or nested tensors.
+    :param y: ``n`` rows of targets.
+    :param task: task labels, shape ``(n,)``, for models that take them.
+    :param parameters: as that of :func:`gradient_norms`, which says more of all.
+    :param forward: how the model is called with rows and their task labels.
+    :param inspection: of
+        :func:`~avalanche_ext.gradients.inspect_gradients`, which else is made.
+    :param rows_per_pass: as that there.
     :return: two tensors of shape ``(n,)``.
     """
     problem = problem_of(model, forward, parameters)

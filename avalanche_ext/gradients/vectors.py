@@ -46,10 +46,18 @@ def gradient_vectors(
     """``∇L(x_i, y_i)`` of each row as a vector, shape ``(n, P)``.
 
     The result takes ``n · P`` numbers; for cosines alone :func:`gradient_cosines`
-    needs less. Its columns are those of :func:`parameter_slices`. For the arguments see
-    :func:`~avalanche_ext.gradients.gradient_norms`.
+    needs less. Its columns are those of :func:`parameter_slices`.
 
+    :param model: any module; it is left as it was.
+    :param criterion: the loss; see :func:`~avalanche_ext.gradients.per_sample_losses`.
+    :param x: ``n`` rows of input, on any device; a tensor or nested tensors.
+    :param y: ``n`` rows of targets.
+    :param task: task labels, shape ``(n,)``, for models that take them.
     :param parameters: ``"all"`` or names.
+    :param forward: how the model is called with rows and their task labels.
+    :param inspection: of
+        :func:`~avalanche_ext.gradients.inspect_gradients`, which else is made.
+    :param rows_per_pass: as that of :func:`~avalanche_ext.gradients.gradient_norms`.
     :raises ValueError: as :func:`~avalanche_ext.gradients.gradient_norms`.
     """
     problem = problem_of(model, forward, _no_last(parameters))
@@ -82,11 +90,20 @@ def group_gradients(
 ) -> Tensor:
     """The mean of ``∇L(x_i, y_i)`` over the rows of each group, shape ``(groups, P)``.
 
-    One backward pass for each group; memory does not depend on the number of rows. For
-    the other arguments see :func:`gradient_vectors`.
+    One backward pass for each group; memory does not depend on the number of rows.
 
+    :param model: any module; it is left as it was.
+    :param criterion: the loss; see :func:`~avalanche_ext.gradients.per_sample_losses`.
+    :param x: ``n`` rows of input, on any device; a tensor or nested tensors.
+    :param y: ``n`` rows of targets.
     :param groups: the number of each row's group, shape ``(n,)``; group ``g`` of
         ``0 … max`` is row ``g`` of the result, which is zero for a group without rows.
+    :param task: task labels, shape ``(n,)``, for models that take them.
+    :param parameters: ``"all"`` or names.
+    :param forward: how the model is called with rows and their task labels.
+    :param inspection: of
+        :func:`~avalanche_ext.gradients.inspect_gradients`, which else is made.
+    :param rows_per_pass: as that of :func:`~avalanche_ext.gradients.gradient_norms`.
     :raises ValueError: as :func:`~avalanche_ext.gradients.gradient_norms`.
     """
     problem = problem_of(model, forward, _no_last(parameters))
@@ -134,11 +151,20 @@ def gradient_cosines(
     """Cosines between the gradients of rows, shape ``(n, n)``, or with given vectors.
 
     No more than two blocks of 128 MiB of gradients exist at a time; with more rows than
-    a block holds, blocks are computed again for each pair. For the other arguments see
-    :func:`gradient_vectors`.
+    a block holds, blocks are computed again for each pair.
 
+    :param model: any module; it is left as it was.
+    :param criterion: the loss; see :func:`~avalanche_ext.gradients.per_sample_losses`.
+    :param x: ``n`` rows of input, on any device; a tensor or nested tensors.
+    :param y: ``n`` rows of targets.
+    :param task: task labels, shape ``(n,)``, for models that take them.
     :param against: vectors to compare with, shape ``(m, P)``; the result then has shape
         ``(n, m)``.
+    :param parameters: ``"all"`` or names.
+    :param forward: how the model is called with rows and their task labels.
+    :param inspection: of
+        :func:`~avalanche_ext.gradients.inspect_gradients`, which else is made.
+    :param rows_per_pass: as that of :func:`~avalanche_ext.gradients.gradient_norms`.
     :return: :func:`cosines`.
     :raises ValueError: as :func:`~avalanche_ext.gradients.gradient_norms`, or if
         ``against`` does not have ``P`` columns.

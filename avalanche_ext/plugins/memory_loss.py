@@ -10,6 +10,7 @@ from torch import Tensor
 
 from avalanche_ext.arguments import is_number
 from avalanche_ext.gradients import per_sample_losses
+from avalanche_ext.gradients.losses import reduction_of
 
 LossWeights: TypeAlias = tuple[float, float] | Callable[[int], tuple[float, float]]
 """Weights of the current and the memory rows' losses, or a function of the number of
@@ -45,7 +46,7 @@ class MemoryLoss:
     def __call__(self, output: Tensor, target: Tensor) -> Any:
         self.called = True
         (own, rest), (own_y, rest_y) = self._split(output), self._split(target)
-        sums = getattr(self.criterion, "reduction", "mean") == "sum"
+        sums = reduction_of(self.criterion) == "sum"
         if self.weights is not None:
             current, memory = self.weights
         elif sums:

@@ -159,7 +159,7 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
 
     def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Settle the loss weights of this experience."""
-        strategy._criterion = own_criterion(strategy)
+        self._drop_step(strategy)
         self._batches = 0
         self._tasks = has_task_items(getattr(strategy.experience, "dataset", None))
         if self.buffer.form.unknown and self.transform is None:
@@ -228,7 +228,12 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
 
     def before_eval(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Evaluate by the strategy's own criterion."""
+        self._drop_step(strategy)
+
+    def _drop_step(self, strategy: Any) -> None:
+        """Take away what a step leaves that was cut short."""
         strategy._criterion = own_criterion(strategy)
+        self._scores.end()
 
     def after_forward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Note the outputs, where rows are scored."""
@@ -242,12 +247,25 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
         self._criterion = None
         if not self._told and not getattr(weighted, "called", True):
             self._told = True
+            weights, without = self._weighed_by
             warnings.warn(
-                f"loss_weights have no effect: {type(strategy).__name__}.criterion() "
+                f"{weights} have no effect: {type(strategy).__name__}.criterion() "
                 "does not call self._criterion, whose loss they weigh: call it there "
-                "with all rows, or leave out loss_weights and weigh by plugin.mask",
+                f"with all rows, or {without}",
                 stacklevel=2,
             )
+
+    @property
+    def _weighed_by(self) -> tuple[str, str]:
+        """What weighs losses, and how to do without."""
+        weights, without = [], []
+        if self.loss_weights is not None:
+            weights.append("loss_weights")
+            without.append("leave out loss_weights and weigh by plugin.mask")
+        if self.buffer.weighs:
+            weights.append("the importance weights of sampling 'priority'")
+            without.append("sample by Priority(beta=0), which has none")
+        return " and ".join(weights), " and ".join(without)
 
     def after_backward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Stop watching the model."""

@@ -10,7 +10,7 @@ from avalanche_ext.gradients import forward_rows
 from avalanche_ext.plugins.memory_loss import own_criterion
 from avalanche_ext.storage.buffer import MultiStrategyBuffer
 from avalanche_ext.storage.rows import part
-from avalanche_ext.storage.scores import Scored
+from avalanche_ext.storage.scored import Scored
 from avalanche_ext.storage.training_pass import TrainingPass
 
 
@@ -47,6 +47,8 @@ class StepScores:
         self._slots = slots if due else None
         self._watching = scores.active and (feeds or self._slots is not None)
         if self._watching:
+            if scores.compares:  # with all rows stored, whose features must be known
+                self.buffer.scorer.settle()
             self._pass.begin(strategy.model, rows, scores.reads)
 
     def forwarded(self, strategy: Any) -> None:

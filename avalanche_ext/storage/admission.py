@@ -21,11 +21,16 @@ def make_admission(
     :class:`~avalanche_ext.storage.herding.Herding` or
     :class:`~avalanche_ext.storage.score_admission.Score`.
 
-    :raises ValueError: for an unknown name, or ``per_class`` where it has no meaning.
+    :raises ValueError: for an unknown name, or ``per_class`` or a ``balance`` where it
+        has no meaning.
     """
     if name not in ADMISSIONS:
         raise ValueError(f"unknown admission {name!r}: choose one of {ADMISSIONS}")
     score = Score(balance)
+    if name != "score" and balance != "class":
+        raise ValueError(
+            f"balance={balance!r} belongs to admission 'score', got {name!r}: leave it out"
+        )
     if name == "ring":
         return Ring(per_class)
     if per_class is not None:

@@ -21,8 +21,9 @@ from avalanche_ext.storage.resident import row_source
 from avalanche_ext.storage.rows import Rows
 from avalanche_ext.storage.sampling import Sampling, make_sampling
 from avalanche_ext.storage.score_admission import Balance
+from avalanche_ext.storage.scored import Counters
 from avalanche_ext.storage.scorer import Scorer
-from avalanche_ext.storage.scores import Counters, Scores
+from avalanche_ext.storage.scores import Scores
 from avalanche_ext.storage.seeds import given_or_derived
 from avalanche_ext.storage.stored_dataset import stored_dataset
 from avalanche_ext.storage.stored_form import StoredForm
@@ -95,8 +96,8 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
     :param directory: a folder for a memory-mapped table, when rows exceed RAM.
     :param seed: ``None`` derives one from torch's global generator.
     :raises ValueError: for a size below 1, a name or device that does not exist, weights
-        that are negative or all 0, a temperature that is not above 0, or anything of
-        another kind.
+        that are negative or all 0, a temperature that is not above 0, ``w_age`` or
+        ``w_use`` of another admission than ``"score"``, or anything of another kind.
     """
 
     def __init__(
@@ -121,6 +122,9 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
         seed: int | None = None,
     ) -> None:
         policy = make_admission(admission, per_class, balance)
+        value = Value(w_age, w_use)
+        if not policy.needs_values:
+            value.refuse(policy.name)
         size = per_class if max_size is None else max_size
         if size is None:
             raise ValueError(
@@ -140,11 +144,10 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
         ExemplarsBuffer.__init__(self, size)
         Memory.__init__(
             self,
-            table,
             policy,
             sampling=make_sampling(sampling, scores.names, temperature),
             scorer=Scorer(scores, loss=loss, layer=layer, call=self.form.call),
-            value=Value(w_age, w_use),
+            value=value,
             grow_by=per_class if max_size is None else None,
             seed=seed,
         )

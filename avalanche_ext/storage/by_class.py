@@ -12,10 +12,10 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from avalanche_ext.arguments import whole_number
-from avalanche_ext.storage.policy import Admission, Groups, Slots, Vectors
+from avalanche_ext.storage.policy import NOTHING, Admission, Compared, Groups, Slots
 
 
 class ByClass(Admission):
@@ -23,7 +23,7 @@ class ByClass(Admission):
 
     def __init__(self) -> None:
         self._ranks: dict[Hashable, int] = {}
-        self._slots: list[deque[int]] = []  # by rank
+        self._slots: list[Any] = []  # by rank; made by `_in_order`
         self._owner: dict[int, int] = {}  # slot → rank of the class that holds it
 
     def surplus(self, groups: Groups, size: int) -> list[int]:
@@ -36,7 +36,7 @@ class ByClass(Admission):
             )
         for group in new:
             self._ranks[group] = len(self._slots)
-            self._slots.append(deque())
+            self._slots.append(self._in_order())
         return []
 
     def classes_with(self, groups: Groups) -> int:
@@ -48,15 +48,21 @@ class ByClass(Admission):
         self._owner.update(moved)
         for rank in {*gone.values(), *moved.values()}:
             held = self._slots[rank]
-            self._slots[rank] = deque(moves.get(s, s) for s in held if s not in gone)
+            self._slots[rank] = self._in_order(
+                moves.get(s, s) for s in held if s not in gone
+            )
 
     def state_dict(self) -> dict[str, Any]:
         return {"slots": self._by_group([list(held) for held in self._slots])}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._ranks = {group: rank for rank, group in enumerate(state["slots"])}
-        self._slots = [deque(held) for held in state["slots"].values()]
+        self._slots = [self._in_order(held) for held in state["slots"].values()]
         self._owner = {s: rank for rank, held in enumerate(self._slots) for s in held}
+
+    def _in_order(self, slots: Iterable[int] = ()) -> Any:
+        """The slots of a class in order: a queue, unless a policy does other things."""
+        return deque(slots)
 
     def _by_group(self, values: list[Any]) -> dict[Hashable, Any]:
         return dict(zip(self._ranks, values, strict=True))
@@ -110,8 +116,7 @@ class Ring(ByClass):
         stored: int,
         size: int,
         draw: Generator,
-        values: Tensor | None = None,
-        vectors: Vectors | None = None,
+        compared: Compared = NOTHING,
     ) -> Slots:
         slots: Slots = {}
         for position, group in enumerate(groups):
@@ -131,8 +136,7 @@ class Ring(ByClass):
         n: int,
         stored: int,
         draw: Generator,
-        values: Tensor | None = None,
-        vectors: Vectors | None = None,
+        compared: Compared = NOTHING,
     ) -> list[int]:
         # Of equally large classes the one met last: the first hold the remainder.
         held = self._slots[::-1]
@@ -176,8 +180,7 @@ class ClassBalanced(ByClass):
         stored: int,
         size: int,
         draw: Generator,
-        values: Tensor | None = None,
-        vectors: Vectors | None = None,
+        compared: Compared = NOTHING,
     ) -> Slots:
         chances = torch.rand(len(groups), 3, generator=draw, dtype=torch.float64)
         slots: Slots = {}
@@ -222,7 +225,8 @@ class ClassBalanced(ByClass):
         held = self._slots[rank]
         self._sizes.move(rank, len(held), len(held) - 1)
         place = int(chance * len(held))
-        slot, held[place] = held[place], held[-1]
+        slot: int = held[place]
+        held[place] = held[-1]
         held.pop()
         return slot
 
@@ -231,8 +235,7 @@ class ClassBalanced(ByClass):
         n: int,
         stored: int,
         draw: Generator,
-        values: Tensor | None = None,
-        vectors: Vectors | None = None,
+        compared: Compared = NOTHING,
     ) -> list[int]:
         left = [list(held) for held in self._slots]
         chances = torch.rand(n, generator=draw, dtype=torch.float64).tolist()

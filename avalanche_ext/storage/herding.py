@@ -1,15 +1,18 @@
 """Admission by herding: rows whose mean is that of all rows of their class."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from avalanche_ext.storage.by_class import ByClass, largest_first
-from avalanche_ext.storage.policy import Groups, Slots, Vectors
+from avalanche_ext.storage.mean_matching import Array, MeanMatching
+from avalanche_ext.storage.policy import NOTHING, Compared, Groups, Slots, Vectors
 
-_COMPARED = 128  # rows of a class of which one leaves: more are drawn from
+_ORDERED = 1024  # rows of a class up to which a random order of all is cheap
+_COMPARED = 32  # rows of a class of which one leaves: more are drawn from
 
 
 class Herding(ByClass):
@@ -25,7 +28,7 @@ class Herding(ByClass):
     represents its class: no outliers, as diversity keeps them, and no model is needed.
 
     ``x`` is the row as stored, flattened, so an outlier in many numbers counts more than one
-    in few. Of classes with more than 128 rows, 128 drawn at random for each batch are compared,
+    in few. Of classes with more than 32 rows, 32 drawn at random for each batch are compared,
     so the cost of a row does not grow with the memory.
 
     M. Welling, Herding dynamical weights to learn, ICML 2009; S.-A. Rebuffi, A. Kolesnikov,
@@ -40,8 +43,8 @@ class Herding(ByClass):
     def __init__(self) -> None:
         super().__init__()
         self._seen: list[int] = []  # rows offered, by rank
-        self._sums: list[Tensor] = []  # of all rows offered, float64
-        self._held: list[Tensor] = []  # sums of the rows stored
+        self._sums = np.zeros((0, 0))  # of all rows offered, by rank
+        self._held = np.zeros((0, 0))  # of the rows stored
         self._form = 0  # of the vectors summed
 
     def surplus(self, groups: Groups, size: int) -> list[int]:
@@ -55,68 +58,59 @@ class Herding(ByClass):
         stored: int,
         size: int,
         draw: Generator,
-        values: Tensor | None = None,
-        vectors: Vectors | None = None,
+        compared: Compared = NOTHING,
     ) -> Slots:
-        assert vectors is not None
-        self._renew(vectors)
-        arriving: dict[int, Tensor] = {}  # vectors of slots that are not written yet
-        open_classes: dict[int, _Rows] = {}  # gathered once a batch
-        slots: Slots = {}
-        for position, (group, x) in enumerate(
-            zip(groups, vectors.incoming.unbind(), strict=True)
-        ):
-            rank = self._ranks[group]
-            self._seen[rank] += 1
-            self._sums[rank] += x
+        assert compared.vectors is not None
+        _check_finite(compared.vectors.incoming)
+        self._renew(compared.vectors)
+        batch = _Batch([self._ranks[group] for group in groups], compared.vectors)
+        for position, rank in enumerate(batch.ranks):
             if stored < size:
                 slot, stored = stored, stored + 1
-                open_classes.pop(rank, None)
+                self._offered(batch, position)
             else:
                 loser = self._largest(rank)
-                rows = open_classes.pop(loser, None)
-                if rows is None:
-                    rows = self._rows(self._compared(loser, draw), arriving, vectors)
-                place = self._least(loser, rows, x if loser == rank else None)
-                open_classes[loser] = rows
+                rows = batch.open.get(loser)
+                if rows is None or (loser != rank and not rows.matching.present):
+                    rows = self._open(batch, loser, position, draw)
+                self._offered(batch, position)
+                place = rows.lose(position if loser == rank else None)
                 if place is None:
                     continue
                 slot = rows.slots[place]
-                self._release(slot, rows.x[place])
+                self._held[loser] -= rows.matching.row(place)
                 if loser == rank:
-                    rows.put(place, x)
+                    rows.slots[rows.place_of(position)] = slot
                 else:
-                    rows.drop(place)
-                    open_classes.pop(rank, None)
-            arriving[slot] = x
-            self._slots[rank].append(slot)
-            self._owner[slot] = rank
-            self._held[rank] += x
-            slots.pop(slot, None)  # of a row that came and left in this batch
-            slots[slot] = position
-        return slots
+                    self._slots[loser].remove(slot)
+                    batch.open.pop(rank, None)  # it gains a row
+            if self._owner.get(slot) != rank:
+                self._slots[rank].append(slot)
+                self._owner[slot] = rank
+            self._held[rank] += batch.x[position]
+            batch.taken.pop(slot, None)  # of a row that came and left in this batch
+            batch.taken[slot] = position
+        self._count(batch, len(batch.ranks))
+        return batch.taken
 
     def victims(
         self,
         n: int,
         stored: int,
         draw: Generator,
-        values: Tensor | None = None,
-        vectors: Vectors | None = None,
+        compared: Compared = NOTHING,
     ) -> list[int]:
-        assert vectors is not None
-        self._renew(vectors)
+        assert compared.vectors is not None
+        self._renew(compared.vectors)
+        batch = _Batch([], compared.vectors)
         leaving: list[int] = []
-        left = [self._rows(list(held), {}, vectors) for held in self._slots]
-        for rank in largest_first(self._slots):
-            if len(leaving) == n:
-                break
-            rows = left[rank]
-            gap = self._gap(rank, self._held[rank], len(rows.slots) - 1)
-            place = int(rows.scores(gap).argmin())
-            self._held[rank] -= rows.x[place]  # `forget` does not know the rows
+        for rank, _ in zip(largest_first(self._slots), range(n), strict=False):
+            if rank not in batch.open:
+                self._compare(batch, {rank: list(self._slots[rank])}, 0)
+            rows = batch.open[rank]
+            place = rows.matching.leave()
+            self._held[rank] -= rows.matching.row(place)  # `forget` knows no rows
             leaving.append(rows.slots[place])
-            rows.drop(place)
         return leaving
 
     def _largest(self, rank: int) -> int:
@@ -125,47 +119,82 @@ class Herding(ByClass):
         most = max(sizes)
         return rank if sizes[rank] == most else sizes.index(most)
 
-    def _compared(self, rank: int, draw: Generator) -> list[int]:
-        rows = self._slots[rank]
-        if len(rows) <= _COMPARED:
-            return list(rows)
-        chosen = torch.randperm(len(rows), generator=draw)[:_COMPARED].tolist()
-        return [rows[i] for i in chosen]
-
-    def _least(self, rank: int, rows: "_Rows", own: Tensor | None) -> int | None:
-        """The place of the row without which the mean fits best; ``None``: the one that
-        arrives."""
-        held, left = self._held[rank], len(self._slots[rank]) - 1
-        if own is None:
-            return int(rows.scores(self._gap(rank, held, left)).argmin())
-        gap = self._gap(rank, held + own, left + 1)
-        least, place = rows.scores(gap).min(0)
-        fits = own.dot(own) - 2 * own.dot(gap) < least
-        return None if fits else int(place)
-
-    def _gap(self, rank: int, held: Tensor, left: int) -> Tensor:
-        """``S − k μ``: what the rows of a class, whose sum is ``S``, are too much when
-        ``k`` stay."""
-        return (held - self._sums[rank] * (left / self._seen[rank])).float()
-
-    def _rows(
-        self, slots: list[int], arriving: Mapping[int, Tensor], vectors: Vectors
+    def _open(
+        self, batch: "_Batch", rank: int, position: int, draw: Generator
     ) -> "_Rows":
-        """The rows at these slots, of which some are not written yet."""
-        stored = [slot for slot in slots if slot not in arriving]
-        if len(stored) == len(slots):
-            x = vectors.of(slots)
-        else:
-            known = dict(arriving)
-            if stored:
-                known |= zip(stored, vectors.of(stored), strict=True)
-            x = torch.stack([known[slot] for slot in slots])
-        return _Rows(slots, x)
+        """Compare rows of a class, from a row of the batch on.
 
-    def _release(self, slot: int, x: Tensor) -> None:
-        rank = self._owner.pop(slot)
-        self._slots[rank].remove(slot)
-        self._held[rank] -= x
+        When first asked for, classes of all rows to come are: most of them will be.
+        """
+        ranks = [rank]
+        if not batch.open:
+            coming = dict.fromkeys(batch.ranks[position:])
+            ranks += [other for other in coming if other != rank and self._slots[other]]
+        compared = {rank: self._some_of(rank, draw) for rank in ranks}
+        self._compare(batch, compared, position)
+        return batch.open[rank]
+
+    def _some_of(self, rank: int, draw: Generator) -> list[int]:
+        held = self._slots[rank]
+        if len(held) <= _COMPARED:
+            return list(held)
+        if len(held) <= _ORDERED:
+            chosen = torch.randperm(len(held), generator=draw)[:_COMPARED].tolist()
+        else:  # equal numbers are rare, and then one row fewer is compared
+            numbers = torch.randint(len(held), (_COMPARED,), generator=draw).tolist()
+            chosen = list(dict.fromkeys(numbers))
+        return [held[i] for i in chosen]
+
+    def _compare(
+        self, batch: "_Batch", compared: dict[int, list[int]], position: int
+    ) -> None:
+        coming: dict[int, list[int]] = {rank: [] for rank in compared}
+        for later in range(position, len(batch.ranks)):
+            if batch.ranks[later] in coming:
+                coming[batch.ranks[later]].append(later)
+        x = batch.rows([slot for slots in compared.values() for slot in slots])
+        others = self._others(batch, coming, position)
+        first, second = 0, 0
+        for rank, slots in compared.items():
+            after, then = first + len(slots), second + len(coming[rank]) + 2
+            matching = MeanMatching(
+                x[first:after],
+                others[second:then],
+                len(self._slots[rank]),
+                self._seen[rank],
+            )
+            batch.open[rank] = _Rows(matching, slots, coming[rank])
+            first, second = after, then
+
+    def _others(
+        self, batch: "_Batch", coming: dict[int, list[int]], position: int
+    ) -> Array:
+        """Of each class: its rows to come, the mean ``c`` of those before, and by what
+        the sum of the rows stored exceeds as many times ``c``."""
+        self._count(batch, position)
+        ranks = list(coming)
+        seen = np.array([[max(1, self._seen[rank])] for rank in ranks])
+        held = np.array([[len(self._slots[rank])] for rank in ranks])
+        centres = self._sums[ranks] / seen
+        excess = self._held[ranks] - held * centres
+        order: list[int] = []
+        for number, positions in enumerate(coming.values(), len(batch.x)):
+            order += positions
+            order += number, number + len(ranks)
+        rows: Array = np.concatenate((batch.x, centres, excess), dtype=np.float32)
+        return rows[order]
+
+    def _offered(self, batch: "_Batch", position: int) -> None:
+        rank = batch.ranks[position]
+        self._seen[rank] += 1
+        if rank in batch.open:
+            batch.open[rank].offered(position)
+
+    def _count(self, batch: "_Batch", position: int) -> None:
+        """Add the rows before a position to the sums of their classes."""
+        for earlier in range(batch.counted, position):
+            self._sums[batch.ranks[earlier]] += batch.x[earlier]
+        batch.counted = position
 
     def _renew(self, vectors: Vectors) -> None:
         """Sums of classes that are new, or of rows that have another form now.
@@ -174,57 +203,107 @@ class Herding(ByClass):
         mean of those stored.
         """
         known = len(self._sums) if vectors.form == self._form else 0
-        del self._sums[known:], self._held[known:]
         self._form = vectors.form
+        new = len(self._slots) - known
+        if not new:
+            return
+        zeros = np.zeros((new, vectors.incoming.shape[1]))
+        self._sums = np.concatenate((self._sums[:known], zeros)) if known else zeros
+        self._held = np.concatenate((self._held[:known], zeros)) if known else 1 * zeros
         for rank in range(known, len(self._slots)):
             slots = list(self._slots[rank])
-            held = vectors.incoming.new_zeros(vectors.incoming.shape[1]).double()
             if slots:
-                held = vectors.of(slots).double().sum(0)
-            self._held.append(held.clone())
-            self._sums.append(held * (self._seen[rank] / max(1, len(slots))))
+                self._held[rank] = vectors.of(slots).double().sum(0).cpu()
+                self._sums[rank] = self._held[rank] * (self._seen[rank] / len(slots))
 
     def state_dict(self) -> dict[str, Any]:
         return {
             **super().state_dict(),
             "seen": self._by_group(self._seen),
-            "sums": [total.clone() for total in self._sums],
-            "held": [total.clone() for total in self._held],
+            "sums": torch.from_numpy(self._sums.copy()),
+            "held": torch.from_numpy(self._held.copy()),
             "form": self._form,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         self._seen = [state["seen"][group] for group in self._ranks]
-        self._sums = [total.clone() for total in state["sums"]]
-        self._held = [total.clone() for total in state["held"]]
+        self._sums, self._held = (
+            state["sums"].numpy().copy(),
+            state["held"].numpy().copy(),
+        )
         self._form = state["form"]
+
+
+class _Batch:
+    """What an admission knows while rows of a batch arrive.
+
+    :param ranks: of the class of each row.
+    """
+
+    def __init__(self, ranks: Sequence[int], vectors: Vectors) -> None:
+        self.ranks, self.vectors = ranks, vectors
+        self.x: Array = vectors.incoming.cpu().numpy()
+        self.taken: Slots = {}  # not written yet
+        self.open: dict[int, _Rows] = {}  # by rank; gathered once a batch
+        self.counted = 0  # rows that are in the sums
+
+    def rows(self, slots: list[int]) -> Array:
+        """The rows at these slots, of which some are not written yet."""
+        if self.taken.keys().isdisjoint(slots):
+            rows: Array = self.vectors.of(slots).cpu().numpy()
+            return rows
+        rows = np.empty((len(slots), self.x.shape[1]), dtype=np.float32)
+        stored = [place for place, slot in enumerate(slots) if slot not in self.taken]
+        if stored:
+            found = self.vectors.of([slots[place] for place in stored])
+            rows[stored] = found.cpu().numpy()
+        new = [place for place, slot in enumerate(slots) if slot in self.taken]
+        rows[new] = self.x[[self.taken[slots[place]] for place in new]]
+        return rows
 
 
 class _Rows:
     """Rows of a class of which one leaves.
 
     :param slots: where they are.
-    :param x: their vectors, shape ``(k, d)``, a copy.
+    :param coming: positions in the batch of those that will arrive.
     """
 
-    def __init__(self, slots: list[int], x: Tensor) -> None:
-        self.slots, self.x = slots, x
-        self._squares = x.square().sum(1)
+    def __init__(
+        self, matching: MeanMatching, slots: list[int], coming: list[int]
+    ) -> None:
+        self.matching = matching
+        self.slots = dict(enumerate(slots))  # by place
+        self._number = {position: number for number, position in enumerate(coming)}
 
-    def scores(self, gap: Tensor) -> Tensor:
-        """``‖S − x_j − k μ‖²`` of each row up to a constant, of ``gap = S − k μ``."""
-        return torch.addmv(self._squares, self.x, gap, alpha=-2)
+    def place_of(self, position: int) -> int:
+        """Where a row that arrives is among those compared."""
+        return self.matching.stored + self._number[position]
 
-    def put(self, place: int, x: Tensor) -> None:
-        """Another row at a place."""
-        self.x[place] = x
-        self._squares[place] = x.dot(x)
+    def offered(self, position: int) -> None:
+        """A row of this class was offered."""
+        self.matching.arrive(self._number[position])
 
-    def drop(self, place: int) -> None:
-        """Leave a row out; the last one moves to its place."""
-        last = len(self.slots) - 1
-        self.slots[place], self.x[place] = self.slots[last], self.x[last]
-        self._squares[place] = self._squares[last]
-        self.slots.pop()
-        self.x, self._squares = self.x[:last], self._squares[:last]
+    def lose(self, position: int | None) -> int | None:
+        """The place of the row that leaves; ``None``: the one that arrives.
+
+        :param position: of the row that arrives, where it is of this class.
+        """
+        if position is not None:
+            self.matching.join(self._number[position])
+        place = self.matching.leave()
+        own = position is not None and place == self.place_of(position)
+        return None if own else place
+
+
+def _check_finite(incoming: Tensor) -> None:
+    """A single row that is not would be in the sums of its class for good."""
+    finite = np.isfinite(incoming.cpu().numpy())
+    if finite.all():
+        return
+    rows = (~finite.all(1)).nonzero()[0].tolist()
+    raise ValueError(
+        f"admission 'herding' compares rows, and {len(rows)} of the {len(incoming)} that "
+        f"arrive are not finite (the first is row {rows[0]}): leave them out"
+    )

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from avalanche_ext.storage.sampling import MIXED
-from avalanche_ext.storage.scores import Scores, column_of
+from avalanche_ext.storage.scored import column_of
+from avalanche_ext.storage.scores import Scores
 from avalanche_ext.storage.slots import moves
 from avalanche_ext.storage.table import ExemplarTable
 

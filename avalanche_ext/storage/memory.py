@@ -1,6 +1,6 @@
 """A memory of rows: what is kept of those offered, and what is drawn from it."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -8,42 +8,34 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from avalanche_ext.arguments import whole_number
-from avalanche_ext.storage.classes import class_counts, class_of_each
-from avalanche_ext.storage.draws import Draws
-from avalanche_ext.storage.effective import SampleSizeWatch, Weighted, effective_size
-from avalanche_ext.storage.known import known_scores
-from avalanche_ext.storage.policy import Admission, Slots, Vectors, slots_tensor
+from avalanche_ext.storage.classes import class_of_each
+from avalanche_ext.storage.comparing import Comparing, Read
+from avalanche_ext.storage.held_rows import FACTS, HeldRows
+from avalanche_ext.storage.policy import NOTHING, Admission, Slots, slots_tensor
 from avalanche_ext.storage.rows import (
     Rows,
     check_rows,
     count,
-    flat,
     index_tensor,
-    part,
     take,
 )
 from avalanche_ext.storage.sampling import Sampling, make_sampling
+from avalanche_ext.storage.scored import Scored
 from avalanche_ext.storage.scorer import Scorer
-from avalanche_ext.storage.scores import Scored
-from avalanche_ext.storage.table import ExemplarTable
-from avalanche_ext.storage.uniform import Draw, Uniform
+from avalanche_ext.storage.uniform import Draw
 from avalanche_ext.storage.value import Value
 
-FACTS = ("arrival", "uses", "drawn")
-"""Columns that every memory adds to each row; a memory that scores adds more."""
 
-
-class Memory:
+class Memory(HeldRows):
     """Rows of a table, kept by an admission policy and drawn by a sampling.
 
     It knows rows, policies, scores and a seed, and neither Avalanche nor transforms.
     Every change of the table goes through it, so that facts, scores and policy stay in
     step with the rows.
 
-    :param table: where rows are; its capacity is the memory's size.
     :param policy: what to keep.
     :param sampling: what to replay.
-    :param scorer: scores the rows of the table.
+    :param scorer: scores the rows of a table, whose capacity is the memory's size.
     :param value: of a row, for an admission by value.
     :param grow_by: rows by which the size grows with each class that is met.
     :param seed: of admission and of draws.
@@ -51,7 +43,6 @@ class Memory:
 
     def __init__(
         self,
-        table: ExemplarTable,
         policy: Admission,
         *,
         sampling: Sampling,
@@ -60,39 +51,13 @@ class Memory:
         grow_by: int | None = None,
         seed: int,
     ) -> None:
-        self.table = table
-        self.max_size = table.capacity
+        super().__init__(scorer, sampling, seed ^ 0x5EED)
+        self.max_size = self.table.capacity
         """The largest number of rows."""
         self._policy = policy
-        self._sampling = sampling
-        self.scorer = scorer
-        """Scores the rows, where scores are needed."""
-        self._scores = scorer.scores
-        self._counters = scorer.scores.counters
-        self._value = value
+        self._comparing = Comparing(policy, scorer, value)
         self._grow_by = grow_by
         self._admitting = torch.Generator().manual_seed(seed)
-        self._draws = Draws(seed ^ 0x5EED)
-        self._used: list[Tensor] = []  # draws not yet counted in the uses column
-        self._need(sampling)
-        self._watch = (
-            SampleSizeWatch(sampling) if isinstance(sampling, Weighted) else None
-        )
-        if policy.needs_values:
-            self._scores.use(*value.criteria)
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    @property
-    def seen(self) -> int:
-        """Number of rows offered so far."""
-        return self._counters.seen
-
-    @property
-    def draws(self) -> int:
-        """Number of draws made so far."""
-        return self._counters.draws
 
     @property
     def grows(self) -> bool:
@@ -181,7 +146,7 @@ class Memory:
     def _admit(
         self,
         groups: Sequence[Hashable],
-        read: Callable[[Tensor], dict[str, Rows]],
+        read: Read,
         scored: Scored | None = None,
     ) -> Slots:
         """Decide on the next rows and store those kept.
@@ -196,22 +161,21 @@ class Memory:
             if self._grow_by is not None:
                 self._grow(self._grow_by * self._policy.classes_with(groups))
             self._discard(self._policy.surplus(groups, self.max_size))
-        values = None
-        if self._policy.needs_values and len(self.table) + n > self.max_size:
-            self.scorer.settle()  # rows that arrive are compared with those stored
-            if scored is None:
-                scored = self.scorer.score(read(torch.arange(n)))
-            values = self._values(scored, n)
-        vectors = None
-        if self._policy.needs_vectors:
-            vectors = self._vectors(read(torch.arange(n))["x"])
+        compared = NOTHING
+        if self._policy.needs_values or self._policy.needs_vectors:
+            if self._policy.needs_values:
+                self._drawing.count_uses()
+            full = len(self.table) + n > self.max_size
+            compared, scored = self._comparing.arriving(
+                read, n, scored, full, self._admitting
+            )
         slots = self._policy.admit(
-            groups, len(self.table), self.max_size, self._admitting, values, vectors
+            groups, len(self.table), self.max_size, self._admitting, compared
         )
         first = self.seen
         self._counters.seen += n
         if slots:
-            self._count_uses()
+            self._drawing.count_uses()
             position = index_tensor(list(slots.values()))
             rows = read(position)
             rows["arrival"] = first + 1 + position
@@ -223,20 +187,6 @@ class Memory:
             self.table.put(where, rows, max(len(self.table), max(slots) + 1))
             self._scores.written(where, known)
         return slots
-
-    def _values(self, incoming: Scored | None = None, n: int = 0) -> Tensor:
-        """The value of each row stored, then of each of ``n`` that arrive."""
-        self.scorer.settle()
-        self._count_uses()
-        return self._value.of(self._scores, incoming, n)
-
-    def _vectors(self, incoming: Rows) -> Vectors:
-        def stored(slots: Sequence[int]) -> Tensor:
-            index = index_tensor(slots).to(self.table.device)
-            return flat(take(self.table.column("x"), index))
-
-        arriving = flat(incoming).to(self.table.device)
-        return Vectors(arriving, stored, self.table.forms)
 
     def _grow(self, size: int) -> None:
         if size > self.max_size:
@@ -257,13 +207,9 @@ class Memory:
             )
         if not n:
             return
-        values = self._values() if self._policy.needs_values else None
-        vectors = None
-        if self._policy.needs_vectors:
-            vectors = self._vectors(part(self.table.column("x"), 0, 0))
-        self._discard(
-            self._policy.victims(n, len(self), self._admitting, values, vectors)
-        )
+        self._drawing.count_uses()
+        compared = self._comparing.stored()
+        self._discard(self._policy.victims(n, len(self), self._admitting, compared))
 
     def set_size(self, size: int) -> None:
         """Change the capacity; rows that no longer fit leave as by :meth:`evict`.
@@ -280,7 +226,7 @@ class Memory:
 
     def _discard(self, slots: list[int]) -> None:
         if slots:
-            self._count_uses()
+            self._drawing.count_uses()
             moves = self.table.remove(torch.tensor(slots))
             self._scores.removed(slots)
             self._policy.forget(slots, moves)
@@ -290,12 +236,12 @@ class Memory:
     @property
     def sampling(self) -> str:
         """What is replayed, by name."""
-        return self._sampling.name
+        return self._drawing.sampling.name
 
     @property
     def weighs(self) -> bool:
         """Whether rows drawn have importance weights."""
-        return self._sampling.weighs
+        return self._drawing.sampling.weighs
 
     def sample(
         self,
@@ -316,7 +262,7 @@ class Memory:
         :raises ValueError: for an empty memory, a negative ``n``, an unknown sampling,
             NaN scores, or stale ones without a model.
         """
-        sampling = self._sampling
+        sampling = self._drawing.sampling
         if strategy is not None or temperature is not None:
             chosen = sampling if strategy is None else strategy
             sampling = make_sampling(chosen, self._scores.names, temperature)
@@ -324,151 +270,21 @@ class Memory:
         if not len(self):
             raise ValueError(f"cannot sample {n} rows of 0: add rows first")
         self.scorer.meet(model)
-        self._need(sampling)
+        self._drawing.need(sampling)
         draw = self.draw(n, sampling)
-        self._count_uses()
+        self._drawing.count_uses()
         rows: dict[str, Any] = self.table.gather(draw.index)
         rows["index"] = draw.index
         rows["weight"] = draw.weight
         return TensorDict(rows, batch_size=[len(draw.index)])
 
     def draw(self, n: int, sampling: Sampling | None = None) -> Draw:
-        """Slots of ``n`` rows and their importance weights, counted as used.
-
-        Uniform draws of a memory that no longer grows are made many at a time.
+        """:meth:`sample` for inner loops: slots of ``n`` rows and their weights.
 
         :param sampling: another than the memory's own, which scores were asked for.
         """
-        sampling = sampling or self._sampling
-        stored = len(self.table)
-        if isinstance(sampling, Uniform) or n >= stored:
-            full = stored == self.max_size
-            index = self._draws.uniform(stored, n, full=full)
-            draw = Draw(index, torch.ones(len(index)))
-        else:
-            self.scorer.settle()
-            read = self._read_by(sampling)
-            draw = sampling.draw(n, read, self._draws.generator)
-            if self._watch is not None and sampling is self._sampling:
-                self._watch.drawn(read)
-        self._counters.draws += 1
-        self._used.append(draw.index)
-        if len(self._used) > 256:
-            self._count_uses()
-        return draw
-
-    def _need(self, sampling: Sampling) -> None:
-        """Keep what a sampling reads."""
-        if sampling.reads == "scores":
-            self._scores.use(sampling.name)
-        elif sampling.reads == "features":
-            self._scores.use(comparing=sampling.name)
-
-    def _read_by(self, sampling: Sampling) -> Tensor:
-        if sampling.reads == "features":
-            assert self._scores.nearest is not None
-            return self._scores.nearest.features
-        return self.scores(sampling.name)
-
-    def _count_uses(self) -> None:
-        if self._used:
-            index = torch.cat(self._used)
-            self._used.clear()
-            if len(self.table):
-                uses = self.table.column("uses")
-                index = index.to(uses.device)
-                uses.index_add_(0, index, torch.ones_like(index, dtype=uses.dtype))
-
-    # What the criteria say of the rows
-
-    def scores(self, name: str) -> Tensor:
-        """Raw scores of each row, shape ``(len(memory),)``.
-
-        :param name: a criterion's, or ``"mixed"`` for the weighted mean of all, each
-            normalised to [0, 1].
-        :raises ValueError: for an unknown name, or stale scores without a model.
-        """
-        self._scores.use(name)
-        self.scorer.settle()
-        self._count_uses()
-        return self._scores.of(name)
-
-    @property
-    def stale(self) -> Tensor:
-        """Of each row: whether its scores are needed and not known."""
-        return self._scores.stale
-
-    def known_scores(self) -> dict[str, Tensor]:
-        """Raw scores by criterion of the rows that are not stale, as they are known:
-        unlike :meth:`scores`, nothing is scored for it.
-
-        :return: of the criteria in use, and of ``"mixed"`` where all its parts are; in
-            the order of slots.
-        """
-        self._count_uses()
-        return known_scores(self._scores, *([self.sampling] if self._watch else []))
-
-    @property
-    def effective_sample_size(self) -> float | None:
-        """How many rows the memory's own sampling really chooses from, by the scores
-        known now: :func:`~avalanche_ext.storage.effective.effective_size` of the rows
-        that are not stale, ``len(memory)`` of a uniform sampling. ``None`` of
-        ``"coreset"``, which draws by no probabilities, and where every row is stale.
-        """
-        if isinstance(self._sampling, Uniform):
-            return float(len(self))
-        if self._watch is None or (len(self) and self.stale.all()):
-            return None
-        scores = self.known_scores()[self.sampling]
-        return effective_size(self._watch.sampling.probabilities(scores))
-
-    def refresh(
-        self, model: nn.Module | None = None, *, slots: Tensor | None = None
-    ) -> None:
-        """Score rows anew, in evaluation mode; the model is left as it was.
-
-        :param model: ``None``: the one met last.
-        :param slots: of the rows; ``None``: all.
-        :raises ValueError: for NaN scores, slots without a row, or without a model.
-        """
-        if slots is not None:
-            self._check_slots(slots)
-        self.scorer.meet(model)
-        self.scorer.refresh(slots)
-
-    # What is known of the rows
-
-    @property
-    def uses(self) -> Tensor:
-        """How often each row was sampled, shape ``(len(memory),)``."""
-        self._count_uses()
-        return self._fact("uses")
-
-    @property
-    def ages(self) -> Tensor:
-        """Rows offered since each row was, shape ``(len(memory),)``."""
-        return self.seen - self._fact("arrival")
-
-    def class_counts(self) -> dict[Any, int]:
-        """Rows stored of each class: by label, or by ``(task, label)`` where task
-        labels are stored.
-
-        :raises ValueError: for targets that are no class labels.
-        """
-        if not len(self):
-            return {}
-        task = self.table.column("task") if "task" in self.table.columns else None
-        return class_counts(self.table.column("y"), task, "class_counts()")
-
-    def _fact(self, name: str) -> Tensor:
-        if not len(self.table):
-            return torch.zeros(0, dtype=torch.long)
-        facts: Tensor = self.table.column(name).clone()
-        return facts
-
-    @property
-    def _facts(self) -> tuple[str, ...]:
-        return FACTS + self._scores.facts
+        full = len(self.table) == self.max_size
+        return self._drawing.draw(n, sampling, full)
 
     def _check_columns(self, columns: Mapping[str, Rows]) -> None:
         own = {"x", "y", "task", "index", "weight", *FACTS, *self._scores.reserved}
@@ -479,25 +295,11 @@ class Memory:
                 "otherwise"
             )
 
-    def _check_slots(self, slots: Tensor) -> None:
-        if not isinstance(slots, Tensor) or slots.dtype is not torch.int64:
-            kind = getattr(slots, "dtype", type(slots).__name__)
-            raise ValueError(
-                f"slots must be a tensor of whole numbers, torch.int64, got {kind}: "
-                "give mask.nonzero()[:, 0] of a mask"
-            )
-        outside = slots[(slots < 0) | (slots >= len(self))]
-        if len(outside):
-            raise ValueError(
-                f"slots must be those of the {len(self)} rows stored, from 0 on, got "
-                f"{outside.tolist()[:5]}"
-            )
-
     # State
 
     def state_dict(self) -> dict[str, Any]:
         """Everything, so that a loaded memory goes on bit for bit."""
-        self._count_uses()
+        self._drawing.count_uses()
         return {
             "max_size": self.max_size,
             "seen": self.seen,
@@ -506,7 +308,7 @@ class Memory:
             "policy": self._policy.state_dict(),
             "scores": self._scores.state_dict(),
             "admitting": self._admitting.get_state(),
-            **self._draws.state_dict(),
+            **self._drawing.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -524,5 +326,4 @@ class Memory:
         self._policy.load_state_dict(state["policy"])
         self._scores.load_state_dict(state.get("scores"))
         self._admitting.set_state(state["admitting"])
-        self._draws.load_state_dict(state)
-        self._used = []
+        self._drawing.load_state_dict(state)

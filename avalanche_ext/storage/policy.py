@@ -31,6 +31,20 @@ class Vectors(NamedTuple):
     """Another number where the rows stored have another form than before."""
 
 
+class Compared(NamedTuple):
+    """What rows are compared by, where a policy needs it."""
+
+    values: Tensor | None = None
+    """Of each row stored, or of those at ``slots``, then of each that arrives."""
+    slots: Tensor | None = None
+    """Of the rows stored that are compared, where they are not all."""
+    vectors: Vectors | None = None
+    """What the rows are."""
+
+
+NOTHING = Compared()
+
+
 class Admission(ABC):
     """What to keep. One instance serves one memory.
 
@@ -57,14 +71,9 @@ class Admission(ABC):
         stored: int,
         size: int,
         draw: Generator,
-        values: Tensor | None = None,
-        vectors: Vectors | None = None,
+        compared: Compared = NOTHING,
     ) -> Slots:
-        """Slots for a batch whose rows arrive one after the other.
-
-        :param values: of each row stored, then of each that arrives.
-        :param vectors: what the rows are.
-        """
+        """Slots for a batch whose rows arrive one after the other."""
 
     @abstractmethod
     def victims(
@@ -72,14 +81,9 @@ class Admission(ABC):
         n: int,
         stored: int,
         draw: Generator,
-        values: Tensor | None = None,
-        vectors: Vectors | None = None,
+        compared: Compared = NOTHING,
     ) -> list[int]:
-        """The ``n`` slots to empty when the memory must shrink.
-
-        :param values: of each row stored.
-        :param vectors: what the rows are.
-        """
+        """The ``n`` slots to empty when the memory must shrink."""
 
     def surplus(self, groups: Groups, size: int) -> list[int]:
         """Slots to empty before a batch of ``groups`` is admitted to ``size`` rows.

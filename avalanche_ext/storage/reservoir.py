@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from avalanche_ext.arguments import whole_number
-from avalanche_ext.storage.policy import Admission, Groups, Slots, Vectors
+from avalanche_ext.storage.policy import NOTHING, Admission, Compared, Groups, Slots
 from avalanche_ext.storage.seeds import given_or_derived
 
 T = TypeVar("T")
@@ -47,8 +47,7 @@ class Reservoir(Admission):
         stored: int,
         size: int,
         draw: Generator,
-        values: Tensor | None = None,
-        vectors: Vectors | None = None,
+        compared: Compared = NOTHING,
     ) -> Slots:
         if size != self._size:
             self._size, self._decided = size, self.seen
@@ -80,8 +79,7 @@ class Reservoir(Admission):
         n: int,
         stored: int,
         draw: Generator,
-        values: Tensor | None = None,
-        vectors: Vectors | None = None,
+        compared: Compared = NOTHING,
     ) -> list[int]:
         return torch.randperm(stored, generator=draw)[:n].tolist()
 

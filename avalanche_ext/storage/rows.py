@@ -52,6 +52,25 @@ def check_rows(name: str, rows: Any) -> None:
         )
 
 
+def check_slots(slots: Any, stored: int) -> None:
+    """Refuse what are no slots of rows that are stored.
+
+    :raises ValueError: naming what was given.
+    """
+    if not isinstance(slots, Tensor) or slots.dtype is not torch.int64:
+        kind = getattr(slots, "dtype", type(slots).__name__)
+        raise ValueError(
+            f"slots must be a tensor of whole numbers, torch.int64, got {kind}: "
+            "give mask.nonzero()[:, 0] of a mask"
+        )
+    outside = slots[(slots < 0) | (slots >= stored)]
+    if len(outside):
+        raise ValueError(
+            f"slots must be those of the {stored} rows stored, from 0 on, got "
+            f"{outside.tolist()[:5]}"
+        )
+
+
 def leaves(rows: Rows, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
     """The tensors with their dotted names, in the mapping's order."""
     if isinstance(rows, Tensor):

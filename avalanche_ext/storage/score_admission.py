@@ -1,6 +1,6 @@
 """Admission by value: the rows worth least leave."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Literal, get_args
 
@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from avalanche_ext.storage.by_class import ByClass, largest_first
-from avalanche_ext.storage.policy import Groups, Slots, Vectors
+from avalanche_ext.storage.policy import NOTHING, Compared, Groups, Slots
 
 Balance = Literal["class", "none"]
 
@@ -24,6 +24,9 @@ class Score(ByClass):
     scores, so no past task starves. With ``balance="none"`` the rows of lowest value
     leave whatever their class. Scores of classes that the model knows well are low, or
     high where it forgets them, so classes may then vanish from the memory.
+
+    Of a memory of more than 2,048 rows, about as many drawn at random for each batch are
+    compared, so the cost of a batch does not grow with the memory.
 
     :param balance: what is kept even.
     :raises ValueError: for another balance.
@@ -54,26 +57,26 @@ class Score(ByClass):
         stored: int,
         size: int,
         draw: Generator,
-        values: Tensor | None = None,
-        vectors: Vectors | None = None,
+        compared: Compared = NOTHING,
     ) -> Slots:
-        n = len(groups)
+        n, values = len(groups), compared.values
         ranks = [self._ranks[group] for group in groups] if self.needs_groups else []
         excess = stored + n - size
         leaving: list[int] = []  # slots, and stored + position of rows that arrive
         if excess > 0:
-            if values is None or len(values) != stored + n:
+            some = compared.slots
+            told = list(range(stored)) if some is None else some.tolist()
+            if values is None or len(values) != len(told) + n:
                 raise ValueError(
-                    f"admission 'score' needs the values of {stored} rows stored and "
+                    f"admission 'score' needs the values of {len(told)} rows stored and "
                     f"{n} that arrive: give a model"
                 )
+            known = dict(zip(told, range(len(told)), strict=True))
+            known |= {stored + i: len(told) + i for i in range(n)}
             arriving: list[list[int]] = [[] for _ in self._slots]
             for position, rank in enumerate(ranks):
                 arriving[rank].append(stored + position)
-            members = [
-                [*held, *new] for held, new in zip(self._slots, arriving, strict=True)
-            ]
-            leaving = list(self._lowest(excess, members, stored + n, values))
+            leaving = list(self._lowest(excess, arriving, known, values))
         free = iter([*range(stored, min(size, stored + n)), *_below(leaving, stored)])
         gone = set(leaving)
         slots = {
@@ -83,39 +86,75 @@ class Score(ByClass):
         }
         if self.needs_groups:
             for slot in _below(leaving, stored):
-                self._slots[self._owner.pop(slot)].remove(slot)
+                del self._slots[self._owner.pop(slot)][slot]
             for slot, position in slots.items():
-                self._slots[ranks[position]].append(slot)
+                self._slots[ranks[position]][slot] = None
                 self._owner[slot] = ranks[position]
         return slots
+
+    def _in_order(self, slots: Iterable[int] = ()) -> dict[int, None]:
+        """In order, and each is found at once."""
+        return dict.fromkeys(slots)
 
     def victims(
         self,
         n: int,
         stored: int,
         draw: Generator,
-        values: Tensor | None = None,
-        vectors: Vectors | None = None,
+        compared: Compared = NOTHING,
     ) -> list[int]:
+        values = compared.values
         if values is None:
             raise ValueError("admission 'score' evicts by value: give a model")
-        return list(self._lowest(n, list(map(list, self._slots)), stored, values))
+        known = {slot: slot for slot in range(stored)}
+        return list(self._lowest(n, [[] for _ in self._slots], known, values))
 
     def _lowest(
-        self, n: int, members: list[list[int]], rows: int, values: Tensor
+        self,
+        n: int,
+        arriving: list[list[int]],
+        known: dict[int, int],
+        values: Tensor,
     ) -> Iterator[int]:
         """The ``n`` rows to leave; of equal values the one stored first, without balance
-        the one at the lowest slot."""
+        the one at the lowest slot.
+
+        :param arriving: rows of each class that arrive.
+        :param known: row → place of its value.
+        """
         if not self.needs_groups:
-            yield from _order(values[:rows])[:n].tolist()
+            rows = list(known)
+            for place in _order(values)[:n].tolist():
+                yield rows[place]
             return
-        leave = [0] * len(members)
-        for rank in islice(largest_first(members), n):
+        pairs = list(zip(self._slots, arriving, strict=True))
+        leave = [0] * len(pairs)
+        sizes = [range(len(held) + len(new)) for held, new in pairs]
+        for rank in islice(largest_first(sizes), n):
             leave[rank] += 1
-        for rows_of_class, count in zip(members, leave, strict=True):
+        own = self._compared_of(leave, known)
+        for rank, ((held, new), count) in enumerate(zip(pairs, leave, strict=True)):
             if count:
-                own = torch.tensor(rows_of_class)
-                yield from own[_order(values[own])[:count]].tolist()
+                rows = [*own[rank], *new]
+                # Where fewer are compared than leave, the others are those stored first.
+                unknown = (slot for slot in held if slot not in known)
+                yield from islice(unknown, max(0, count - len(rows)))
+                order = _order(values[torch.tensor([known[row] for row in rows])])
+                for place in order[:count].tolist():
+                    yield rows[place]
+
+    def _compared_of(
+        self, leave: list[int], known: dict[int, int]
+    ) -> Sequence[Iterable[int]]:
+        """Of each class that loses rows: those stored that are compared."""
+        if len(known) >= len(self._owner):
+            return self._slots
+        own: list[list[int]] = [[] for _ in leave]
+        for row in known:
+            rank = self._owner.get(row)
+            if rank is not None and leave[rank]:
+                own[rank].append(row)
+        return own
 
 
 def _order(values: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ from avalanche_ext.gradients import Criterion as Loss
 from avalanche_ext.gradients import Forward, forward_rows
 from avalanche_ext.storage.criteria import ScoringContext
 from avalanche_ext.storage.rows import Rows
-from avalanche_ext.storage.scores import Scored, Scores
+from avalanche_ext.storage.scored import Scored
+from avalanche_ext.storage.scores import Scores
 
 _ROWS = 1024  # read from the table at a time
 

@@ -1,8 +1,7 @@
 """What the criteria say of each row of a memory, and the features they compare."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -16,40 +15,13 @@ from avalanche_ext.storage.criteria import (
 )
 from avalanche_ext.storage.criteria.context import stored_slots
 from avalanche_ext.storage.nearest import NearestDistance
-from avalanche_ext.storage.normalise import checked_scores, weighted_mean
+from avalanche_ext.storage.normalise import checked_scores, normalise, weighted_mean
 from avalanche_ext.storage.rows import Rows
 from avalanche_ext.storage.sampling import MIXED, SAMPLINGS
+from avalanche_ext.storage.scored import STALE, Counters, Scored, column_of
 from avalanche_ext.storage.table import ExemplarTable
 
-STALE = -1
-"""What column ``"scored"`` holds of a row whose scores are not known."""
-
-
 _NOTHING = ScoringContext()
-
-
-class Scored(NamedTuple):
-    """What is known of some rows."""
-
-    columns: dict[str, Tensor]
-    """Raw scores, and what criteria remember, by column, shape ``(n,)``."""
-    features: Tensor | None
-    """Shape ``(n, d)``, where they are kept."""
-
-    def take(self, rows: Tensor | slice) -> "Scored":
-        """What is known of some of the rows."""
-        features = None if self.features is None else self.features[rows]
-        return Scored({name: c[rows] for name, c in self.columns.items()}, features)
-
-
-@dataclass
-class Counters:
-    """What a memory counts."""
-
-    seen: int = 0
-    """Rows offered so far."""
-    draws: int = 0
-    """Draws made so far."""
 
 
 class Scores:
@@ -197,11 +169,12 @@ class Scores:
 
     def _remembered(self, column: str, slots: Tensor) -> Tensor:
         """What a criterion remembers of the rows at these slots, NaN at −1."""
-        values = torch.full((len(slots),), torch.nan, device=self.table.device)
-        kept = slots >= 0
-        if column in self.table.columns and kept.any():
-            values[kept] = self.table.column(column)[slots[kept]]
-        return values
+        if column not in self.table.columns or not len(self.table):
+            return torch.full((len(slots),), torch.nan, device=self.table.device)
+        values = self.table.column(column)
+        slots = slots.to(values.device)
+        found: Tensor = values[slots.clamp(min=0)]
+        return found.masked_fill_(slots < 0, torch.nan)
 
     def features(self, rows: Mapping[str, Rows], context: ScoringContext) -> Tensor:
         """The features of rows.
@@ -286,13 +259,22 @@ class Scores:
         return self.of_all([name])[0]
 
     def of_all(
-        self, names: Sequence[str], incoming: Scored | None = None, n: int = 0
+        self,
+        names: Sequence[str],
+        incoming: Scored | None = None,
+        n: int = 0,
+        slots: Tensor | None = None,
     ) -> list[Tensor]:
-        """Scores of each stored row, then of ``n`` that arrive, by each criterion."""
+        """Scores of each stored row, then of ``n`` that arrive, by each criterion.
+
+        :param slots: of the rows stored that are asked about; ``None``: all.
+        """
         found = [self._criterion(name) for name in names]
         live = (getattr(p, "live", False) for c in found for p in _used(c))
+        if slots is not None:
+            slots = slots.to(self.table.device)
         if self.nearest is None and not any(live):
-            return [self._of(criterion, {}, _NOTHING, incoming) for criterion in found]
+            return [self._of(c, {}, _NOTHING, incoming, slots) for c in found]
         table, counters = self.table, self.counters
         new = torch.arange(n, device=table.device)
         rows: dict[str, Tensor] = {
@@ -302,10 +284,10 @@ class Scores:
             "index": torch.full_like(new, -1),
         }
         if len(table):
-            stored = {"index": torch.arange(len(table), device=table.device)}
-            stored |= {
-                name: table.column(name) for name in ("arrival", "uses", "drawn")
-            }
+            index = torch.arange(len(table), device=table.device)
+            stored = {"index": index if slots is None else slots}
+            for name in ("arrival", "uses", "drawn"):
+                stored[name] = _at(table.column(name), slots)
             rows = {name: torch.cat((stored[name], rows[name])) for name in rows}
         context = ScoringContext(
             stored=self.nearest,
@@ -317,10 +299,10 @@ class Scores:
             assert incoming.features is not None
             features = incoming.features
             if len(self.nearest):
-                held = self.nearest.features
+                held = _at(self.nearest.features, slots)
                 features = torch.cat((held, features.to(held)))
             context.know(rows, features=features)
-        return [self._of(criterion, rows, context, incoming) for criterion in found]
+        return [self._of(c, rows, context, incoming, slots) for c in found]
 
     def _of(
         self,
@@ -328,20 +310,24 @@ class Scores:
         rows: Mapping[str, Rows],
         context: ScoringContext,
         incoming: Scored | None,
+        slots: Tensor | None,
     ) -> Tensor:
         if isinstance(criterion, WeightedCriterion):
             used = {name: w for name, w in criterion.weights.items() if w}
             parts = {
-                part.name: self._of(part, rows, context, incoming)
+                part.name: self._of(part, rows, context, incoming, slots)
                 for part in criterion.criteria
                 if part.name in used
             }
+            if len(parts) == 1:
+                ((name, scores),) = parts.items()
+                return normalise(scores, name)
             return weighted_mean(parts, used)
         if criterion.name not in self._kept:
             return criterion.score(rows, context)
         stored: Tensor = torch.zeros(0)
         if len(self.table):
-            stored = self.table.column(column_of(criterion.name))
+            stored = _at(self.table.column(column_of(criterion.name)), slots)
         if incoming is None:
             return stored
         arriving = incoming.columns[column_of(criterion.name)]
@@ -396,11 +382,6 @@ class Scores:
         self.any_stale = bool(self.stale.any())
 
 
-def column_of(name: str) -> str:
-    """The column that holds a criterion's scores."""
-    return f"score_{name}"
-
-
 def _parts(criterion: Criterion) -> Iterator[Criterion]:
     """A criterion, and those that it is combined from."""
     yield criterion
@@ -412,3 +393,7 @@ def _parts(criterion: Criterion) -> Iterator[Criterion]:
 def _used(criterion: Criterion) -> tuple[Criterion, ...]:
     """What is scored of a criterion: its parts of a weight above 0."""
     return criterion.used if isinstance(criterion, WeightedCriterion) else (criterion,)
+
+
+def _at(column: Tensor, slots: Tensor | None) -> Tensor:
+    return column if slots is None else column[slots]

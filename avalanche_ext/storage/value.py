@@ -8,7 +8,8 @@ from torch import Tensor
 from avalanche_ext.arguments import is_number
 from avalanche_ext.storage.normalise import normalise
 from avalanche_ext.storage.sampling import MIXED
-from avalanche_ext.storage.scores import Scored, Scores
+from avalanche_ext.storage.scored import Scored
+from avalanche_ext.storage.scores import Scores
 
 
 @dataclass(frozen=True)
@@ -38,19 +39,41 @@ class Value:
                     "the term out"
                 )
 
+    def refuse(self, admission: str) -> None:
+        """Refuse terms that an admission would not look at.
+
+        :raises ValueError: where there are any.
+        """
+        terms = {"w_age": self.w_age, "w_use": self.w_use}
+        given = [f"{name}={weight}" for name, weight in terms.items() if weight]
+        if given:
+            raise ValueError(
+                f"{' and '.join(given)} would have no effect: only admission 'score' "
+                f"looks at the age and use of rows, got {admission!r}: leave out, or "
+                "choose admission='score'"
+            )
+
     @property
     def criteria(self) -> tuple[str, ...]:
         """Scores that the value is made of."""
         terms = {MIXED: 1.0, "age": self.w_age, "access": self.w_use}
         return tuple(name for name, weight in terms.items() if weight)
 
-    def of(self, scores: Scores, incoming: Scored | None = None, n: int = 0) -> Tensor:
+    def of(
+        self,
+        scores: Scores,
+        incoming: Scored | None = None,
+        n: int = 0,
+        slots: Tensor | None = None,
+    ) -> Tensor:
         """The value of each stored row, then of each of ``n`` rows that arrive, float64.
 
         :param incoming: what is known of the rows that arrive.
+        :param slots: of the rows stored that are at hand; ``None``: all.
         """
         names = self.criteria
-        found = dict(zip(names, scores.of_all(names, incoming, n), strict=True))
+        every = scores.of_all(names, incoming, n, slots)
+        found = dict(zip(names, every, strict=True))
         value = found[MIXED]
         if self.w_age:
             value = value - self.w_age * found["age"]

@@ -78,6 +78,36 @@ def _draw(work: Workload) -> list[Row]:
     return draw.rows(work)
 
 
+def _multi_strategy_iteration(work: Workload) -> list[Row]:
+    from experiments.bench import scored_memory
+
+    return scored_memory.iteration_rows(work)
+
+
+def _scored_draw(work: Workload) -> list[Row]:
+    from experiments.bench import scored_memory
+
+    return scored_memory.draw_rows(work)
+
+
+def _gradient_norms(work: Workload) -> list[Row]:
+    from experiments.bench import scoring
+
+    return scoring.norm_rows(work)
+
+
+def _mc_dropout(work: Workload) -> list[Row]:
+    from experiments.bench import scoring
+
+    return scoring.dropout_rows(work)
+
+
+def _k_center(work: Workload) -> list[Row]:
+    from experiments.bench import covering
+
+    return covering.rows(work)
+
+
 CASES = {
     case.name: case
     for case in (
@@ -135,6 +165,37 @@ CASES = {
             "10 rows drawn from a full memory",
             "µs per draw",
             _draw,
+        ),
+        Case(
+            "multi-strategy-iteration",
+            "a training iteration with rows that scores choose from a memory of 500",
+            "µs per iteration",
+            _multi_strategy_iteration,
+        ),
+        Case(
+            "scored-draw",
+            "10 rows drawn without replacement by their scores",
+            "µs per draw",
+            _scored_draw,
+        ),
+        Case(
+            "gradient-norms",
+            "the loss and the gradient norm of each row",
+            "ms per batch",
+            _gradient_norms,
+        ),
+        Case(
+            "mc-dropout",
+            "the uncertainty of each row under dropout",
+            "ms per batch",
+            _mc_dropout,
+        ),
+        Case(
+            "k-center",
+            "rows that cover all others in feature space",
+            "s per choice",
+            _k_center,
+            most=5,
         ),
     )
 }

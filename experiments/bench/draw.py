@@ -26,19 +26,19 @@ def _row(work: Workload, way: str, capacity: int) -> Row:
         memory = MultiStrategyBuffer(capacity, seed=0)
         memory.offer(*strategies.tensors(work, 0, capacity, floats=False))
         if way == "sample()":
-            return _drawn(work, lambda: memory.sample(BATCH))
-        return _drawn(work, lambda: memory.table.gather(memory.draw(BATCH).index))
+            return drawn(work, lambda: memory.sample(BATCH))
+        return drawn(work, lambda: memory.table.gather(memory.draw(BATCH).index))
 
     def upstream() -> Observe:
         memory = ReservoirSamplingBuffer(capacity)
         memory.post_adapt(None, strategies.experience(work, 0, capacity, "raw"))
         batches = _endless(DataLoader(memory.buffer, batch_size=BATCH, shuffle=True))
-        return _drawn(work, lambda: next(batches))
+        return drawn(work, lambda: next(batches))
 
     def bare() -> Observe:
         memory = loops.ReservoirMemory(capacity)
         memory.add(*strategies.tensors(work, 0, capacity, floats=False))
-        return _drawn(work, lambda: memory.draw(BATCH))
+        return drawn(work, lambda: memory.draw(BATCH))
 
     first = work.sizes.capacities[0]
     return Row(
@@ -48,7 +48,9 @@ def _row(work: Workload, way: str, capacity: int) -> Row:
     )
 
 
-def _drawn(work: Workload, draw: Callable[[], Any]) -> Observe:
+def drawn(work: Workload, draw: Callable[[], Any]) -> Observe:
+    """Time a draw."""
+
     def go() -> int:
         for _ in range(work.sizes.drawn):
             draw()

@@ -1,7 +1,8 @@
 """Case ``insertion``: a batch offered to a full memory, at several capacities.
 
 The memory has seen twice its capacity, so that at any capacity half of the rows are
-kept by the reservoir and by the class-balanced memory, and all of them by the ring.
+kept by the reservoir and by the class-balanced memory, and all of them by the ring;
+herding compares all rows with those of their class, and the score with those stored.
 Every round begins with a new memory.
 """
 
@@ -16,6 +17,7 @@ from avalanche.training.storage_policy import (
 from torch import Tensor
 
 from avalanche_ext import MultiStrategyBuffer
+from avalanche_ext.storage.criteria import ScoredRows, ScoringContext
 from experiments.bench import loops, strategies
 from experiments.bench.timing import Observe, stopwatch
 from experiments.bench.workload import CLASSES, Admission, Row, Workload
@@ -37,7 +39,10 @@ def rows(work: Workload) -> list[Row]:
 
 def _row(work: Workload, admission: Admission, capacity: int) -> Row:
     def ours() -> Offer:
-        return MultiStrategyBuffer(capacity, admission=admission, seed=0).offer
+        memory = MultiStrategyBuffer(
+            capacity, admission=admission, criteria=[Brightness()], seed=0
+        )
+        return memory.offer
 
     contenders = {"ours": lambda: _offered(work, capacity, ours)}
     upstream = UPSTREAM.get(admission)
@@ -54,6 +59,18 @@ def _row(work: Workload, admission: Admission, capacity: int) -> Row:
         contenders,
         None if capacity == first else _label(admission, first),
     )
+
+
+class Brightness:
+    """A score without a model: what is timed is the comparison of rows."""
+
+    name = "brightness"
+
+    def score(self, rows: ScoredRows, context: ScoringContext) -> Tensor:
+        """The mean of all pixels."""
+        x = rows["x"]
+        assert isinstance(x, Tensor)
+        return x.float().flatten(1).mean(1)
 
 
 UPSTREAM: dict[str, Callable[[int], Any]] = {

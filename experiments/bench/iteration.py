@@ -25,18 +25,18 @@ def _row(work: Workload, batch: int, hidden: Sequence[int], replay: bool) -> Row
     return Row(
         f"batch {batch}{f'+{batch}' if replay else ''}, MLP {sizes}",
         {
-            "ours": lambda: _trained(
+            "ours": lambda: trained(
                 work, lambda: strategies.ours(hidden, batch, memory), "bytes"
             ),
-            "ours, loader": lambda: _trained(
+            "ours, loader": lambda: trained(
                 work,
                 lambda: strategies.ours(hidden, batch, memory, resident=False),
                 "floats",
             ),
-            "upstream": lambda: _trained(
+            "upstream": lambda: trained(
                 work, lambda: strategies.upstream(hidden, batch, memory), "floats"
             ),
-            "upstream, images": lambda: _trained(
+            "upstream, images": lambda: trained(
                 work, lambda: strategies.upstream(hidden, batch, memory), "images"
             ),
             "bare": lambda: _bare(work, batch, hidden, memory),
@@ -44,7 +44,7 @@ def _row(work: Workload, batch: int, hidden: Sequence[int], replay: bool) -> Row
     )
 
 
-def _trained(work: Workload, make: Callable[[], Any], rows: Rows) -> Observe:
+def trained(work: Workload, make: Callable[[], Any], rows: Rows) -> Observe:
     """The second experience of a run, whose first one has filled the memory."""
     warm, train = work.sizes.warm, work.sizes.train
     first = strategies.experience(work, 0, warm, rows)

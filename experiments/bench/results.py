@@ -67,9 +67,11 @@ def _names(rows: Sequence[Row]) -> list[str]:
 
 
 def _pairs(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """Who is compared with whom: ours with the bare loop, upstream's with ours."""
+    """Who is compared with whom: ours with what is neither ours nor upstream's, such as
+    the bare loop, and upstream's with ours."""
     names = _names(rows)
-    pairs = [(OURS, BARE)] if BARE in names else []
+    others = [name for name in names if not name.startswith((OURS, UPSTREAM))]
+    pairs = [(OURS, name) for name in others]
     return pairs + [(name, OURS) for name in names if name.startswith(UPSTREAM)]
 
 

@@ -62,14 +62,16 @@ def ours(
     memory: int = 0,
     *,
     resident: bool = True,
+    plugins: Sequence[Any] = (),
     **more: Any,
 ) -> Naive:
     """Naive training with lean evaluation and, if ``memory``, replay.
 
     :param resident: whether data are resident, or come through Avalanche's loader.
+    :param plugins: further ones.
     """
     model = network(hidden)
-    plugins: list[Any] = [ResidentDataPlugin()] if resident else []
+    plugins = [*([ResidentDataPlugin()] if resident else []), *plugins]
     if memory:
         plugins.append(reservoir_replay(memory, batch_size_mem=batch, seed=0))
     return Naive(

@@ -19,7 +19,7 @@ DATA_ROOT = Path("data")
 FILES = (f"{DIGITS}.npz", "mnist.npz", "MNIST/raw")
 SHAPE = (28, 28)
 CLASSES = 10
-Admission = Literal["reservoir", "ring", "class_balanced"]
+Admission = Literal["reservoir", "ring", "class_balanced", "herding", "score"]
 """Of the memories that are looked at by themselves."""
 
 
@@ -34,6 +34,8 @@ class Sizes:
     :param stored: rows of the memory whose bytes are counted.
     :param offered: batches of ten offered in a round of ``insertion``.
     :param drawn: draws in a round of ``draw``.
+    :param scored: rows whose gradient norms are found.
+    :param covered: rows, features and chosen rows of ``k-center``.
     :param run: rows of a whole run, of each task where there are rotations.
     :param rotations: tasks of a run of rotated images.
     """
@@ -47,6 +49,8 @@ class Sizes:
     stored: int = 5_000
     offered: int = 20
     drawn: int = 200
+    scored: int = 256
+    covered: tuple[int, int, int] = (50_000, 128, 1_000)
     run: int = 60_000
     rotations: int = 20
 

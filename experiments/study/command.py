@@ -5,6 +5,7 @@ from collections import deque
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Annotated, Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class Study:
     """Folder of the results."""
 
 
-def run_study(options: Study, command: str) -> None:
+def run_study(options: Study) -> None:
     """Run, keep and print a study.
 
     :raises UserError: for what does not exist, or where a seed fails.
@@ -63,13 +64,16 @@ def run_study(options: Study, command: str) -> None:
         raise unknown("half", options.half, plan.found["halves"])
     arms = _some("arm", options.arms, plan.arms)
     streams = _some("stream", options.streams, plan.streams)
+    seeds = list(plan.seeds(options.half))
     if options.jobs < 1:
         raise UserError(f"--jobs {options.jobs}: use 1 or more")
+    if options.seeds is not None and not 1 <= options.seeds <= len(seeds):
+        raise UserError(f"--seeds {options.seeds}: use 1 to {len(seeds)}")
+    seeds = seeds[: options.seeds]
     path = options.out / f"{plan.name}-{options.half}.json"
-    kept = _kept(path, plan, options.half, command)
+    kept = _kept(path, plan, options.half)
     results = kept["results"]
     if not options.show:
-        seeds = list(plan.seeds(options.half))[: options.seeds]
         tasks = deque(
             Task(stream, arm, seed)
             for seed in seeds
@@ -78,7 +82,9 @@ def run_study(options: Study, command: str) -> None:
             if str(seed) not in results.get(stream, {}).get(arm, {})
         )
         _work(plan, options, tasks, kept, path)
-    print(text(plan, results, arms, streams))
+    if not (told := text(plan, _of_seeds(results, seeds), arms, streams)):
+        raise UserError(f"nothing is measured of it in {path}: run it, without --show")
+    print(told)
     if not options.show:
         print(f"results: {path}")
 
@@ -90,8 +96,23 @@ def _some(kind: str, wanted: tuple[str, ...], there: dict[str, Any]) -> list[str
     return [name for name in there if name in wanted or not wanted]
 
 
-def _kept(path: Path, plan: Plan, half: str, command: str) -> dict[str, Any]:
-    """What was found before, for the same plan; a new record where there is nothing."""
+def _of_seeds(results: Any, seeds: list[int]) -> Any:
+    """Results of these seeds alone: a file may hold those of an earlier plan."""
+    return {
+        stream: {
+            arm: {seed: v for seed, v in by_seed.items() if int(seed) in seeds}
+            for arm, by_seed in by_arm.items()
+        }
+        for stream, by_arm in results.items()
+    }
+
+
+def _kept(path: Path, plan: Plan, half: str) -> dict[str, Any]:
+    """What was found before, for the same plan; a new record where there is nothing.
+
+    The command is the one that makes the whole of it, in however many parts it came.
+    """
+    command = f"python -m experiments study {plan.name} --half {half}"
     new = {
         **store.configuration(command, {}, {}, {}),
         "study": plan.name,
@@ -175,7 +196,8 @@ class _Worker:
 
 
 def text(plan: Plan, results: Any, arms: list[str], streams: list[str]) -> str:
-    """The study as a table in Markdown: one row an arm, in %."""
+    """The study as tables in Markdown: one row an arm, in %, with the median time that
+    training took."""
     lines = []
     for figure, told in FIGURES.items():
         for stream in streams:
@@ -186,7 +208,14 @@ def text(plan: Plan, results: Any, arms: list[str], streams: list[str]) -> str:
             found = {arm: values for arm, values in found.items() if values}
             if found:
                 label = plan.streams[stream].get("label", stream)
-                lines += [f"{label}, {told} (%)", "", *_rows(plan, found), ""]
+                seconds = {
+                    arm: median(
+                        one["train_seconds"] for one in results[stream][arm].values()
+                    )
+                    for arm in found
+                }
+                rows = _rows(plan, found, seconds)
+                lines += [f"{label}, {told} (%)", "", *rows, ""]
     return "\n".join(lines).rstrip()
 
 
@@ -194,9 +223,11 @@ def _figure(by_seed: dict[str, dict[str, float]], figure: str) -> dict[str, floa
     return {s: 100 * v[figure] for s, v in by_seed.items() if figure in v}
 
 
-def _rows(plan: Plan, found: dict[str, dict[str, float]]) -> list[str]:
+def _rows(
+    plan: Plan, found: dict[str, dict[str, float]], seconds: dict[str, float]
+) -> list[str]:
     references = [name for name in plan.references if name in found]
-    heads = ["arm", "mean ± sd", *(f"less {r} (p)" for r in references)]
+    heads = ["arm", "mean ± sd", *(f"less {r} (p)" for r in references), "s"]
     rows = [heads, ["---"] * len(heads)]
     corrected = {
         reference: holm(
@@ -218,5 +249,5 @@ def _rows(plan: Plan, found: dict[str, dict[str, float]]) -> list[str]:
             told = "" if p is None else f" ({p:.2g})"
             own = arm == reference
             row.append("–" if own else f"{apart.mean:+.2f} ± {apart.error:.2f}{told}")
-        rows.append(row)
+        rows.append([*row, f"{seconds[arm]:.1f}"])
     return ["| " + " | ".join(row) + " |" for row in rows]

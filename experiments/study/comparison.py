@@ -28,7 +28,8 @@ def paired(arm: Mapping[str, float], reference: Mapping[str, float]) -> Differen
     seeds = sorted(set(arm) & set(reference))
     apart = np.array([arm[seed] - reference[seed] for seed in seeds])
     if len(apart) < 2:
-        return Difference(float(apart.mean()) if len(apart) else np.nan, np.nan, 1.0, 0)
+        mean = float(apart.mean()) if len(apart) else np.nan
+        return Difference(mean, np.nan, 1.0, len(apart))
     error = float(apart.std(ddof=1) / np.sqrt(len(apart)))
     mean = float(apart.mean())
     if error == 0:

@@ -6,6 +6,7 @@ A file is one JSON object, ``studies/NAME.json``::
      "options": {"benchmark": "split-mnist", …},         options of ``run``
      "streams": {"imbalanced": {
          "label": "…", "options": {"samples": [2000, 200, 200, 200, 200]},
+         "set": {"mem_size": 200},                       of the methods of all arms
          "turns": true}},                                samples move on with the seed
      "arms": {"reservoir": {
          "label": "…", "method": "reservoir-replay",
@@ -26,9 +27,19 @@ from typing import Any
 
 from experiments.errors import UserError, unknown
 from experiments.options import Run
+from experiments.table.settings import setting_words
 
 FOLDER = Path(__file__).parent.parent / "studies"
-_KEYS = ("title", "question", "options", "streams", "arms", "references", "halves")
+_KEYS = {
+    "the file": (
+        ("title", "question", "options", "streams", "arms", "references", "halves"),
+        ("memory_epochs", "note"),
+    ),
+    "streams": (("options",), ("label", "set", "turns")),
+    "arms": (("method",), ("label", "options", "set")),
+    "halves": (("first_seed", "seeds"), ("validation",)),
+}
+"""Of each kind of part: the keys that it must have, and those that it may have."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +100,7 @@ class Plan:
         }
         return Run(
             method=arm["method"],
-            set=tuple(f"{name}={value}" for name, value in arm.get("set", {}).items()),
+            set=setting_words({**stream.get("set", {}), **arm.get("set", {})}),
             validation=self.found["halves"][half].get("validation", 0.0),
             first_seed=task.seed,
             seeds=1,
@@ -116,13 +127,34 @@ def read(name: str) -> Plan:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path.name} is no JSON ({error})") from error
-    missing = [key for key in _KEYS if key not in found]
-    if missing:
-        raise UserError(f"{path.name} lacks {', '.join(missing)}: add them")
-    strangers = sorted(set(found) - {*_KEYS, "memory_epochs", "note"})
-    if strangers:
-        raise UserError(f"{path.name} has unknown keys {', '.join(strangers)}")
-    lost = [arm for arm in found["references"] if arm not in found["arms"]]
-    if lost:
-        raise UserError(f"{path.name}: references {', '.join(lost)} are no arms")
+    _check_file(path.name, found)
     return Plan(name, found)
+
+
+def _check_file(file: str, found: Any) -> None:
+    _check("the file", file, found)
+    for kind in ("streams", "arms", "halves"):
+        if not isinstance(found[kind], dict) or not found[kind]:
+            raise UserError(f"{file}, {kind}: give one or more, by name")
+        for name, part in found[kind].items():
+            _check(kind, f"{file}, {kind}, {name}", part)
+    for name, stream in found["streams"].items():
+        if stream.get("turns") and not {**found["options"], **stream["options"]}.get(
+            "samples"
+        ):
+            raise UserError(f"{file}, streams, {name} turns samples, and has none")
+    if lost := [arm for arm in found["references"] if arm not in found["arms"]]:
+        raise UserError(f"{file}: references {', '.join(lost)} are no arms")
+    epochs = found.get("memory_epochs", 0)
+    if type(epochs) is not int or epochs < 0:
+        raise UserError(f"{file}: memory_epochs {epochs!r}: use 0 or more")
+
+
+def _check(kind: str, place: str, content: Any) -> None:
+    needed, more = _KEYS[kind]
+    if not isinstance(content, dict):
+        raise UserError(f"{place} is no object: give {', '.join(needed)}")
+    if missing := [key for key in needed if key not in content]:
+        raise UserError(f"{place} lacks {', '.join(missing)}: add them")
+    if strangers := sorted(set(content) - {*needed, *more}):
+        raise unknown(f"key of {place}", strangers[0], (*needed, *more))

@@ -30,6 +30,8 @@ TINY = Sizes(
     stored=50,
     offered=2,
     drawn=3,
+    scored=20,
+    covered=(60, 8, 10),
     run=150,
     rotations=2,
 )

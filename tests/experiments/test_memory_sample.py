@@ -65,9 +65,9 @@ def test_how_many_rows_are_kept(rows, pixels, most):
     memory.add(
         torch.zeros(rows, 1, 2, pixels // 2, dtype=torch.uint8), torch.ones(rows)
     )
-    before = torch.get_rng_state(), memory._draws.generator.get_state()
+    before = torch.get_rng_state(), memory._drawing.generator.get_state()
     kept = sample(memory, ["1"] * rows, 255)
-    after = torch.get_rng_state(), memory._draws.generator.get_state()
+    after = torch.get_rng_state(), memory._drawing.generator.get_state()
     assert all(map(torch.equal, before, after))
     assert len(kept["slot"]) == len(kept["image"]) == most
     assert kept["stored"] == rows

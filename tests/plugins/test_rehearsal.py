@@ -325,6 +325,39 @@ def test_loss_weights_that_have_no_effect_are_told_once(class_stream):
     )
 
 
+IMPORTANCE = "the importance weights of sampling 'priority'"
+LEFT_OUT = "leave out loss_weights and weigh by plugin.mask"
+PLAIN = "sample by Priority(beta=0), which has none"
+
+
+@pytest.mark.parametrize(
+    ("sampling", "weights", "what", "remedy"),
+    [
+        ("uniform", (0.5, 2.0), "loss_weights", LEFT_OUT),
+        ("priority", None, IMPORTANCE, PLAIN),
+        (
+            "priority",
+            lambda k: (1.0, 1.0),
+            f"loss_weights and {IMPORTANCE}",
+            f"{LEFT_OUT} and {PLAIN}",
+        ),
+    ],
+)
+def test_the_weights_that_have_no_effect_are_named(
+    class_stream, sampling, weights, what, remedy
+):
+    buffer = MultiStrategyBuffer(15, sampling=sampling, seed=0)
+    plugin = RehearsalPlugin(buffer, 4, loss_weights=weights)
+    trained = own_loss([plugin], uses=False)
+    with pytest.warns(UserWarning, match="no effect") as told:
+        trained.train(class_stream().train_stream[:2], eval_streams=[])
+    (warning,) = map(str, (one.message for one in told))
+    assert warning == (
+        f"{what} have no effect: OwnLoss.criterion() does not call self._criterion, "
+        f"whose loss they weigh: call it there with all rows, or {remedy}"
+    )
+
+
 def test_weights_are_not_wound_around_each_other(class_stream):
     """A template may leave out before_backward: the next step starts anew."""
 

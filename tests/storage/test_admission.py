@@ -31,3 +31,9 @@ def test_what_is_refused():
     for name in ("reservoir", "class_balanced"):
         with pytest.raises(ValueError, match=f"per_class=2.*'ring', got '{name}'"):
             make_admission(name, 2)
+    for name in ADMISSIONS:
+        if name != "score":
+            with pytest.raises(ValueError, match=f"'none'.*'score', got '{name}': le"):
+                make_admission(name, balance="none")
+        with pytest.raises(ValueError, match="unknown balance 'even': choose one of"):
+            make_admission(name, balance="even")

@@ -89,6 +89,18 @@ CONSTRUCTION = {
     "w_use below 0": ({"w_use": -0.5}, "w_use", "from 0 on", "got -0.5", "0 leaves"),
     "w_age nan": ({"w_age": math.nan}, "w_age", "got nan"),
     "w_use a word": ({"w_use": "much"}, "w_use", "got 'much'"),
+    "w_age of a reservoir": (
+        {"w_age": 0.5},
+        *("w_age=0.5 would have no effect", "'score'", "got 'reservoir'", "leave out"),
+    ),
+    "w_use of herding": (
+        {"w_use": 2, "admission": "herding"},
+        *("w_use=2 would have no effect", "'score'", "got 'herding'"),
+    ),
+    "both of a ring": (
+        {"w_age": 0.5, "w_use": 2, "admission": "ring"},
+        *("w_age=0.5 and w_use=2 would have no effect", "got 'ring'"),
+    ),
     "refresh_every below 0": (
         {"refresh_every": -1},
         "refresh_every",

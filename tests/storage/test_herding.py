@@ -130,8 +130,8 @@ def test_rows_of_another_form_keep_the_mean_of_those_stored():
     mean = buffer.table.column("x").mean(0)
     buffer.add(mean[None], y[:1])
     policy = buffer._policy
-    assert torch.allclose(policy._sums[0], 61 * mean)
-    assert torch.allclose(policy._held[0], buffer.table.column("x").sum(0))
+    assert policy._sums[0] == pytest.approx((61 * mean).numpy())
+    assert policy._held[0] == pytest.approx(buffer.table.column("x").sum(0).numpy())
 
 
 def test_large_classes_are_compared_in_part():
@@ -141,6 +141,23 @@ def test_large_classes_are_compared_in_part():
     held = buffer.table.column("x")
     assert len(buffer) == 300
     assert (held.mean(0) - x.mean(0)).norm() < (x[:300].mean(0) - x.mean(0)).norm() / 5
+
+
+@pytest.mark.parametrize("batch", [50, 400])
+def test_a_class_that_loses_many_rows_at_once_loses_stored_ones(batch):
+    """More than are compared at a time, all to a class that is new."""
+    x, _ = rows(900)
+    y = torch.arange(900) // 500
+    buffer = MultiStrategyBuffer(300, admission="herding", seed=0)
+    for some in torch.arange(900).split(batch):
+        slots = buffer.add(x[some], y[some], columns={"number": some})
+        numbers = buffer.table.column("number")
+        kept = slots >= 0
+        assert numbers[slots[kept]].tolist() == some[kept].tolist()
+    assert buffer.class_counts() == {0: 150, 1: 150}
+    assert len(set(numbers.tolist())) == 300
+    held = buffer.table.column("y")
+    assert (held == (numbers >= 500)).all()
 
 
 def test_nested_and_image_inputs_are_vectors_and_tokens_are_none():
@@ -156,3 +173,21 @@ def test_nested_and_image_inputs_are_vectors_and_tokens_are_none():
         ValueError, match=r"x\.tokens holds torch.int64, which may be no"
     ):
         buffer.add({"tokens": torch.ones(3, 4, dtype=torch.long)}, torch.arange(3))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_rows_that_are_not_finite_are_refused_and_leave_no_trace(bad):
+    (x, y), sound = rows(60, classes=2), MultiStrategyBuffer(10, admission="herding")
+    buffer = MultiStrategyBuffer(10, admission="herding", seed=0)
+    for memory in (buffer, sound):
+        memory.add(x[:40], y[:40])
+    broken = x[40:].clone()
+    broken[[3, 7], 0] = bad
+    with pytest.raises(
+        ValueError, match=r"2 of the 20 that arrive are not finite.*row 3\): leave"
+    ):
+        buffer.add(broken, y[40:])
+    assert buffer.seen == 40
+    for memory in (buffer, sound):
+        memory.add(x[40:], y[40:])
+    assert torch.equal(buffer.table.column("x"), sound.table.column("x"))

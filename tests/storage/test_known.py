@@ -59,7 +59,9 @@ def parts_of(memory):
             found.append(value.get_state())
         elif isinstance(value, dict):
             for name in value:
-                walk(value[name])
+                # Draws that wait to be counted are, when uses are asked for.
+                if name != "_used":
+                    walk(value[name])
         elif isinstance(value, list | tuple):
             for part in value:
                 walk(part)
@@ -68,9 +70,7 @@ def parts_of(memory):
         elif isinstance(value, int | float | bool):
             found.append(torch.tensor(value))
 
-    for name, value in vars(memory).items():
-        if name != "_used":  # draws that wait to be counted, which asking for uses does
-            walk(value)
+    walk(vars(memory))
     return found
 
 
@@ -219,7 +219,7 @@ def test_nothing_is_told_of_a_sampling_between_the_ends():
     assert drawing(memory, 800) == []
     # Draws of another sampling, and of all rows, are no matter of the memory's own.
     assert drawing(memory, 800, strategy="loss", temperature=100) == []
-    watch = memory._watch
+    watch = memory._drawing.watch
     looked = watch._draws
     memory.sample(25)
     assert watch._draws == looked == 800
@@ -239,4 +239,4 @@ def test_stale_rows_are_scored_before_a_look():
 
 def test_a_uniform_memory_has_nothing_to_watch():
     for sampling in ("uniform", "coreset"):
-        assert MultiStrategyBuffer(9, sampling=sampling)._watch is None
+        assert MultiStrategyBuffer(9, sampling=sampling)._drawing.watch is None

@@ -187,6 +187,6 @@ def test_what_is_kept_does_not_depend_on_what_is_drawn(admission):
     for evict in (False, True):
         assert torch.equal(kept(0, evict), kept(3, evict))
     memory = MultiStrategyBuffer(12, admission=admission, seed=0)
-    generators = memory._admitting, memory._draws.generator
+    generators = memory._admitting, memory._drawing.generator
     one, other = (torch.rand(4, generator=generator) for generator in generators)
     assert not torch.isclose(one, other).any()

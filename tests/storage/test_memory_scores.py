@@ -71,7 +71,8 @@ class ScoredMachine(RuleBasedStateMachine):
         weights = {n: data.draw(st.sampled_from([0.0, 1.0, 2.5])) for n in names}
         if not any(weights.values()):
             weights[names[0]] = 1.0
-        terms = [data.draw(st.sampled_from([0.0, 0.5])) for _ in range(2)]
+        drawn = [data.draw(st.sampled_from([0.0, 0.5])) for _ in range(2)]
+        terms = drawn if self.admission == "score" else [0.0, 0.0]
         self.options = {
             "criteria": names,
             "weights": weights,

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from memories import through_disk
 from slow_scores import leaving
 
+from avalanche_ext.storage.policy import Compared
 from avalanche_ext.storage.score_admission import Score
 from avalanche_ext.storage.slots import moves
 
@@ -58,7 +59,9 @@ class Kept:
             stored,
             self.size,
             torch.Generator(),
-            self.values(self.slots + new) if stored + len(new) > self.size else None,
+            Compared(
+                self.values(self.slots + new) if stored + len(new) > self.size else None
+            ),
         )
         # New slots continue those held; all others take the place of a row.
         assert sorted(s for s in slots if s >= stored) == list(
@@ -72,7 +75,9 @@ class Kept:
 
     def evict(self, n):
         values = self.values(self.slots)
-        gone = self.policy.victims(n, len(self.slots), torch.Generator(), values)
+        gone = self.policy.victims(
+            n, len(self.slots), torch.Generator(), Compared(values)
+        )
         assert len(set(gone)) == len(gone) == n
         moved = moves(gone, len(self.slots))
         for old, new in moved.items():
@@ -137,8 +142,11 @@ def test_equal_values_one_after_the_other(balance):
     groups = [0] * 3 if policy.needs_groups else range(3)
     assert policy.admit(groups, 0, 3, torch.Generator()) == {0: 0, 1: 1, 2: 2}
     equal = torch.ones(4, dtype=torch.float64)
-    assert policy.admit(groups[:1], 3, 3, torch.Generator(), equal) == {0: 0}
-    slots = [policy.admit(groups[:1], 3, 3, torch.Generator(), equal) for _ in range(3)]
+    assert policy.admit(groups[:1], 3, 3, torch.Generator(), Compared(equal)) == {0: 0}
+    slots = [
+        policy.admit(groups[:1], 3, 3, torch.Generator(), Compared(equal))
+        for _ in range(3)
+    ]
     if balance == "class":
         assert slots == [{1: 0}, {2: 0}, {0: 0}]
     else:
@@ -152,11 +160,11 @@ def test_the_largest_class_loses_its_lowest_whatever_the_values_of_others():
     policy.admit(groups, 0, 4, torch.Generator())
     values = torch.tensor([5.0, 3.0, 4.0, 0.0, 0.0])  # the last: a newcomer of "b"
     policy.surplus(["b"], 4)
-    assert policy.admit(["b"], 4, 4, torch.Generator(), values) == {1: 0}
+    assert policy.admit(["b"], 4, 4, torch.Generator(), Compared(values)) == {1: 0}
     # Now two of each: of classes alike the one met first gives way.
     policy.surplus(["c"], 4)
     values = torch.tensor([5.0, 0.0, 4.0, 0.0, 0.0])
-    assert policy.admit(["c"], 4, 4, torch.Generator(), values) == {2: 0}
+    assert policy.admit(["c"], 4, 4, torch.Generator(), Compared(values)) == {2: 0}
 
 
 def test_a_newcomer_of_the_largest_class_must_be_better_than_one_of_its_own():
@@ -165,7 +173,7 @@ def test_a_newcomer_of_the_largest_class_must_be_better_than_one_of_its_own():
         policy.surplus(["a", "a", "b"], 3)
         policy.admit(["a", "a", "b"], 0, 3, torch.Generator())
         values = torch.tensor([3.0, 2.0, 0.0, value])
-        assert policy.admit(["a"], 3, 3, torch.Generator(), values) == slots
+        assert policy.admit(["a"], 3, 3, torch.Generator(), Compared(values)) == slots
 
 
 def test_no_class_starves_whatever_the_values():
@@ -178,7 +186,7 @@ def test_no_class_starves_whatever_the_values():
             held = [-float(slots[s]) for s in range(stored)]
             values = torch.tensor(held + [-float(label)] * 3)
             admitted = policy.admit(
-                [label] * 3, stored, size, torch.Generator(), values
+                [label] * 3, stored, size, torch.Generator(), Compared(values)
             )
             slots |= dict.fromkeys(admitted, label)
     assert Counter(slots.values()) == dict.fromkeys(range(5), 4)
@@ -187,7 +195,7 @@ def test_no_class_starves_whatever_the_values():
 def test_without_balance_rows_of_the_highest_value_are_kept():
     policy = Score("none")
     values = torch.rand(50, generator=torch.Generator().manual_seed(0))
-    slots = policy.admit(range(50), 0, 10, torch.Generator(), values)
+    slots = policy.admit(range(50), 0, 10, torch.Generator(), Compared(values))
     assert sorted(slots.values()) == values.topk(10).indices.sort().values.tolist()
     assert sorted(slots) == list(range(10))
 
@@ -198,7 +206,10 @@ def test_infinite_values(balance):
     groups = [0, 0, 0] if policy.needs_groups else range(3)
     policy.surplus(groups, 2)
     values = torch.tensor([-torch.inf, torch.inf, 0.0])
-    assert policy.admit(groups, 0, 2, torch.Generator(), values) == {0: 1, 1: 2}
+    assert policy.admit(groups, 0, 2, torch.Generator(), Compared(values)) == {
+        0: 1,
+        1: 2,
+    }
 
 
 def test_values_are_needed_where_not_all_fit():
@@ -206,7 +217,7 @@ def test_values_are_needed_where_not_all_fit():
     with pytest.raises(ValueError, match="the values of 0 rows stored and 3 that arr"):
         policy.admit(range(3), 0, 2, torch.Generator())
     with pytest.raises(ValueError, match="give a model"):
-        policy.admit(range(3), 0, 2, torch.Generator(), torch.ones(2))
+        policy.admit(range(3), 0, 2, torch.Generator(), Compared(torch.ones(2)))
     with pytest.raises(ValueError, match="evicts by value: give a model"):
         policy.victims(1, 2, torch.Generator())
 
