@@ -257,7 +257,10 @@ class BackwardPass:
         if not is_one(scale):
             for gradient in given:
                 gradient.mul_(scale.to(gradient))
-        return [g.to(p.dtype) for g, p in zip(given, parameters, strict=True)]
+        return [
+            gradient if gradient.dtype is parameter.dtype else gradient.to(parameter)
+            for gradient, parameter in zip(given, parameters, strict=True)
+        ]
 
     def _finish(self) -> None:
         assert self._done is not None
@@ -271,7 +274,7 @@ Done = Callable[[BackwardPass], None]
 
 def is_one(scale: Tensor) -> bool:
     """Whether a scale is known to be 1; asking another device would make it wait."""
-    return scale.device.type == "cpu" and bool(scale == 1)
+    return scale.device.type == "cpu" and scale.item() == 1
 
 
 class _Node(torch.autograd.Function):
@@ -300,7 +303,7 @@ class _Work:
         strength = state[0]
         kept = penalty.importance if strength else {}
         self.covered = [name for name in parameters if name in kept]
-        self._aligned: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        self._aligned: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]] = []
         self._constant = 0.0
         shared: dict[Any, Tensor] = {}
         largest = max((parameters[n].numel() for n in self.covered), default=0)
@@ -311,8 +314,11 @@ class _Work:
             penalty.importance[name], penalty.anchor[name] = importance, anchor
             curvature = importance * (2 * strength)
             away = scratch(curvature, shared, largest)
-            self._aligned.append((at, anchor, curvature, away))
+            flat = away.view(-1) if away.is_contiguous() else None
+            self._aligned.append((at, anchor, curvature, away, flat))
             self._constant += strength * float(penalty.constant.get(name, 0.0))
+        devices = {curvature.device for _, _, curvature, _, _ in self._aligned}
+        self._one_device = len(devices) < 2
 
     def zero(self) -> Tensor:
         """A penalty of nothing."""
@@ -321,19 +327,18 @@ class _Work:
     def value(self) -> tuple[Tensor, list[Tensor]]:
         """``s Σ F (θ − θ*)²``, and ``2 s F (θ − θ*)`` for each parameter."""
         products, gradients = [], []
-        for at, anchor, curvature, away in self._aligned:
+        for at, anchor, curvature, away, flat in self._aligned:
             torch.sub(at, anchor, out=away)
             gradient = away * curvature
             gradients.append(gradient)
-            if away.is_contiguous() and gradient.is_contiguous():
-                products.append(torch.dot(away.view(-1), gradient.view(-1)))
+            if flat is not None:
+                products.append(torch.dot(flat, gradient.view(-1)))
             else:
                 products.append((away * gradient).sum())
         if not products:
             return self.zero(), gradients
-        device = products[-1].device
-        if any(product.device != device for product in products):
-            products = [product.to(device) for product in products]
+        if not self._one_device:
+            products = [product.to(products[-1].device) for product in products]
         value = torch.stack(products).sum().mul_(0.5)
         return (value.add_(self._constant) if self._constant else value), gradients
 
@@ -343,7 +348,7 @@ class _Work:
         """The gradients times ``scale``, as functions of both."""
         return [
             ((at - anchor) * curvature * scale.to(curvature)).to(at.dtype)
-            for at, (_, anchor, curvature, _) in zip(
+            for at, (_, anchor, curvature, _, _) in zip(
                 parameters, self._aligned, strict=True
             )
         ]

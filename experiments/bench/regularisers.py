@@ -15,10 +15,10 @@ NAIVE = "naive"
 Make = Callable[[], list[Any]]
 
 OURS: dict[str, Make] = {
-    "EWC": lambda: [AdaptiveEWCPlugin(100.0, num_samples=20, seed=0)],
+    "EWC": lambda: [AdaptiveEWCPlugin(1.0, num_samples=20, seed=0)],
     "SI": lambda: [SynapticIntelligencePlugin(1.0)],
 }
-UPSTREAM: dict[str, Make] = {"EWC": lambda: [EWCPlugin(100.0, mode="separate")]}
+UPSTREAM: dict[str, Make] = {"EWC": lambda: [EWCPlugin(1.0, mode="separate")]}
 
 
 def rows(work: Workload) -> list[Row]:
