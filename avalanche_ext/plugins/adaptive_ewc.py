@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avalanche_ext.arguments import check_flag, is_number, whole_number
+from avalanche_ext.arguments import is_number, whole_number
 from avalanche_ext.gradients import Criterion, FisherLabels, fisher_of_batches
 from avalanche_ext.gradients.problem import takes_task_labels
 from avalanche_ext.gradients.stream import Batch
@@ -141,8 +141,8 @@ class AdaptiveEWCPlugin(ImportancePlugin):
         self.num_samples = num_samples
         _one_of("labels", labels, get_args(FisherLabels))
         self.labels = labels
-        if balance != "each":
-            check_flag("balance", balance)
+        if balance != "each" and not isinstance(balance, bool):
+            raise ValueError(f"balance must be True, False or 'each', got {balance!r}")
         self.balance = balance
         self.seed = 0 if self.is_off and seed is None else given_or_derived(seed)
         self._scale = 1.0  # what λ is divided by
@@ -191,7 +191,7 @@ class AdaptiveEWCPlugin(ImportancePlugin):
             return
         parameters = self.selection.of(model)
         self.quadratic.check_model(model)
-        self._experience_ends()
+        self._experience_ends(parameters)
         generator = torch.Generator(next(iter(parameters.values())).device)
         generator.manual_seed((self.seed + self.consolidations) % 2**63)
         with undisturbed(model):  # also a transform may draw numbers

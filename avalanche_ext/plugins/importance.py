@@ -75,7 +75,9 @@ class ImportancePlugin(SupervisedPlugin[Any], ABC):
     def penalty(self, model: nn.Module) -> Tensor:
         """The penalty at the model's parameters, to be added to the loss of a step.
 
-        Call it once a step, after the forward pass and before the backward pass.
+        Call it once a step, after the forward pass and before the backward pass; of
+        several that add up their gradients before a step, add it to the loss of the last
+        one, at whose end the step's gradient is complete.
 
         :raises ValueError: where what is kept is of another model.
         """
@@ -177,9 +179,22 @@ class ImportancePlugin(SupervisedPlugin[Any], ABC):
     def _why_zero(self) -> str:
         """Cause and remedy of importances that are all zero."""
 
-    def _experience_ends(self) -> None:
-        """Before importances are taken: see whether the penalty did something."""
+    def _experience_ends(self, parameters: Named) -> None:
+        """Before importances are taken: see whether the penalty did something.
+
+        :raises ValueError: for parameters that are no numbers, which no importance can
+            be taken of.
+        """
+        for name, parameter in parameters.items():
+            if not bool(parameter.detach().isfinite().all()):
+                raise ValueError(
+                    f"training has diverged: {name} is not finite, so that "
+                    f"{type(self).__name__} cannot take importances; lower the learning "
+                    f"rate, or {self.strength_name}={self._strength_said()}"
+                )
         ratio = self._figures.gradient_ratio if self._figures.seen else None
+        if not self.quadratic.nonzero_share():
+            return  # which was told when they were taken
         if ratio == 0:
             self._tell(
                 "still",
@@ -232,13 +247,19 @@ class ImportancePlugin(SupervisedPlugin[Any], ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what :meth:`state_dict` gave.
 
-        :raises ValueError: for the state of something else. Whether its parameters are
-            those of the model is seen when training begins.
+        :raises ValueError: for the state of something else, or a part of one. Whether
+            its parameters are those of the model is seen when training begins.
         """
         if state.get("method") != type(self).__name__:
             raise ValueError(
                 f"the state is of {state.get('method')!r}, this is a "
                 f"{type(self).__name__}: give what its state_dict() returned"
+            )
+        missing = sorted(self.state_dict().keys() - state.keys())
+        if missing:
+            raise ValueError(
+                f"the state of {type(self).__name__} lacks {', '.join(missing)}: give "
+                "all of what its state_dict() returned"
             )
         self.quadratic.load_state_dict(state["penalty"])
         self.consolidations = int(state["consolidations"])

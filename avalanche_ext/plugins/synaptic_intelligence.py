@@ -139,7 +139,7 @@ class SynapticIntelligencePlugin(ImportancePlugin):
             return
         parameters = self.selection.of(model)
         self.quadratic.check_model(model)
-        self._experience_ends()
+        self._experience_ends(parameters)
         self.integral.advance(parameters)
         found = self.integral.importance(parameters, self.eps)
         lost = total = 0.0

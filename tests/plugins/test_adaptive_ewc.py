@@ -463,7 +463,7 @@ def test_a_template_without_the_callback_is_told(class_stream: Any) -> None:
         ({"threshold_unit": "max"}, "unknown threshold_unit 'max'"),
         ({"num_samples": 0}, "num_samples must be a whole number of rows, at least 1"),
         ({"labels": "true"}, "unknown labels 'true': choose one of"),
-        ({"balance": "all"}, "balance must be True or False"),
+        ({"balance": "all"}, "balance must be True, False or 'each'"),
         ({"boundary": 0}, "boundary must be a whole number of iterations, at least 1"),
         ({"boundary": "task"}, "boundary='task': choose 'origin', 'experience', or"),
         ({"include": 1}, "include must be names of parameters"),
