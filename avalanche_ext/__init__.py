@@ -6,7 +6,8 @@ Of single rows: :func:`per_sample_losses`, :func:`gradient_norms`,
 Remembered: :class:`ExemplarTable`, :class:`MultiStrategyBuffer`,
 :func:`fast_reservoir_sampling`. Scored: the ``…Criterion`` classes; drawn:
 :class:`Softmax`, :class:`Priority`, :class:`Coreset`. Done with it:
-:class:`RehearsalPlugin` and its presets. For upstream's ``ParametricBuffer``: the
+:class:`RehearsalPlugin` and its presets. Held in place: :class:`AdaptiveEWCPlugin`,
+:class:`SynapticIntelligencePlugin`. For upstream's ``ParametricBuffer``: the
 ``…SelectionStrategy`` classes. Run: :class:`ResidentDataPlugin`,
 :class:`LeanEvaluationPlugin`, :class:`ScaleToUnit`, :mod:`~avalanche_ext.checkpoint`.
 Measured: :class:`EvaluationRecord` and the ``…_metrics`` helpers.
@@ -35,9 +36,11 @@ from avalanche_ext.metrics import (
     task_masked_accuracy_metrics,
 )
 from avalanche_ext.plugins import (
+    AdaptiveEWCPlugin,
     LeanEvaluationPlugin,
     RehearsalPlugin,
     ResidentDataPlugin,
+    SynapticIntelligencePlugin,
     class_balanced_replay,
     er_ring,
     multi_strategy_replay,
@@ -68,6 +71,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AccessCriterion",
+    "AdaptiveEWCPlugin",
     "AgeCriterion",
     "Coreset",
     "CriterionSelectionStrategy",
@@ -87,6 +91,7 @@ __all__ = [
     "ResidentDataPlugin",
     "ScaleToUnit",
     "Softmax",
+    "SynapticIntelligencePlugin",
     "UncertaintyCriterion",
     "WeightedCriterion",
     "accuracy_metrics",

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from experiments.errors import UserError, unknown
+from experiments.importance import adaptive_ewc, si
 from experiments.recipe import Recipe
 from experiments.upstream import UPSTREAM
 from experiments.upstream_limits import at_least_one
@@ -180,6 +181,8 @@ METHODS: dict[str, Callable[..., Recipe]] = {
     "er-ring": er_ring,
     "class-balanced-replay": class_balanced_replay,
     "multi-strategy-replay": multi_strategy_replay,
+    "adaptive-ewc": adaptive_ewc,
+    "si": si,
     **UPSTREAM,
 }
 

@@ -1,6 +1,6 @@
 """The diagonal of the Fisher information: mean squared gradients of single rows."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +16,9 @@ from avalanche_ext.gradients.problem import (
     forward_rows,
     problem_of,
 )
-from avalanche_ext.gradients.rows import same_rows
+from avalanche_ext.gradients.rows import same_rows, take
 
-FisherLabels = Literal["sampled", "empirical", "exact"]
+FisherLabels = Literal["sampled", "empirical", "exact", "weighted"]
 
 
 def diagonal_fisher(
@@ -44,10 +44,12 @@ def diagonal_fisher(
     (``"sampled"``), and ``g_i² = Σ_c p(c | x_i) (∇ log p(c | x_i))²`` for all classes
     (``"exact"``), where ``p`` is the softmax of the model's output. Each square is that
     of a single row, so that the result does not depend on the batch size.
+    (``"weighted"``, the term of the exact sum for the label given, is no estimate of it:
+    some published figures were made with it.)
 
     :param model: any module; it is left as it was.
     :param x: ``n`` rows of input, on any device; a tensor or nested tensors.
-    :param y: targets, for ``"empirical"`` alone.
+    :param y: targets, for ``"empirical"`` and ``"weighted"`` alone.
     :param task: task labels, shape ``(n,)``, for models that take them.
     :param labels: what the loss of a row is taken for, see above.
     :param criterion: for ``"empirical"`` alone; see
@@ -78,14 +80,14 @@ def diagonal_fisher(
     if parameters == "last":
         raise ValueError("parameters='last' is for norms; give the parameters' names")
     problem = problem_of(model, forward, parameters)
-    if labels not in ("sampled", "empirical", "exact"):
+    if labels not in get_args(FisherLabels):
         raise ValueError(
-            f"labels={labels!r}; it must be 'sampled', 'empirical' or 'exact'"
+            f"labels={labels!r}; it must be 'sampled', 'empirical', 'exact' or 'weighted'"
         )
     if reduction not in ("mean", "sum"):
         raise ValueError(f"reduction={reduction!r}; it must be 'mean' or 'sum'")
-    if labels == "empirical" and y is None:
-        raise ValueError("labels='empirical' needs targets: y is None")
+    if labels in ("empirical", "weighted") and y is None:
+        raise ValueError(f"labels={labels!r} needs targets: y is None")
     rows = same_rows(x=x, y=y, task=task, weights=weights)
     if weights is not None and not bool((weights >= 0).all()):
         raise ValueError("weights must be one number a row, none below 0")
@@ -93,6 +95,7 @@ def diagonal_fisher(
         "sampled": lambda output, _: [(_drawn(output, generator), None)],
         "exact": lambda output, _: _each_class(output),
         "empirical": given(y),
+        "weighted": lambda output, rows: [_own(output, take(y, rows))],
     }
     if labels == "sampled" and generator is None:
         # The model may not move the global random state; the labels do.
@@ -139,6 +142,19 @@ def _each_class(output: Any) -> list[tuple[Any, Tensor | None]]:
         target = torch.full((len(odds),), label, device=odds.device)
         cases.append((target, odds[:, label]))
     return cases
+
+
+def _own(output: Any, y: Tensor) -> tuple[Any, Tensor]:
+    """The labels given, and the probability of each."""
+    scores = _scores(output)
+    odds = scores.softmax(1)
+    if scores.dim() != 2 or y.shape != scores.shape[:1]:
+        raise ValueError(
+            f"labels='weighted' needs an output of shape (n, classes) and a class for "
+            f"each row, not {tuple(scores.shape)} and {tuple(y.shape)}; use "
+            "labels='empirical'"
+        )
+    return y, odds.gather(1, y.to(odds.device)[:, None])[:, 0]
 
 
 def _scores(output: Any) -> Tensor:

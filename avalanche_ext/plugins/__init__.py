@@ -1,5 +1,6 @@
 """What a strategy does with what is remembered, one plugin a file."""
 
+from avalanche_ext.plugins.adaptive_ewc import AdaptiveEWCPlugin
 from avalanche_ext.plugins.evaluation import LeanEvaluationPlugin
 from avalanche_ext.plugins.rehearsal import RehearsalPlugin
 from avalanche_ext.plugins.replay_presets import (
@@ -9,11 +10,14 @@ from avalanche_ext.plugins.replay_presets import (
     reservoir_replay,
 )
 from avalanche_ext.plugins.resident_data import ResidentDataPlugin
+from avalanche_ext.plugins.synaptic_intelligence import SynapticIntelligencePlugin
 
 __all__ = [
+    "AdaptiveEWCPlugin",
     "LeanEvaluationPlugin",
     "RehearsalPlugin",
     "ResidentDataPlugin",
+    "SynapticIntelligencePlugin",
     "class_balanced_replay",
     "er_ring",
     "multi_strategy_replay",

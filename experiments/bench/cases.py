@@ -90,6 +90,12 @@ def _scored_draw(work: Workload) -> list[Row]:
     return scored_memory.draw_rows(work)
 
 
+def _regulariser_iteration(work: Workload) -> list[Row]:
+    from experiments.bench import regularisers
+
+    return regularisers.rows(work)
+
+
 def _gradient_norms(work: Workload) -> list[Row]:
     from experiments.bench import scoring
 
@@ -171,6 +177,12 @@ CASES = {
             "a training iteration with rows that scores choose from a memory of 500",
             "µs per iteration",
             _multi_strategy_iteration,
+        ),
+        Case(
+            "regulariser-iteration",
+            "a training iteration under an importance penalty, data resident",
+            "µs per iteration",
+            _regulariser_iteration,
         ),
         Case(
             "scored-draw",

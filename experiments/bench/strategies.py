@@ -81,10 +81,20 @@ def ours(
     )
 
 
-def upstream(hidden: Sequence[int], batch: int, memory: int = 0, **more: Any) -> Naive:
-    """Naive training and, if ``memory``, replay of a reservoir."""
+def upstream(
+    hidden: Sequence[int],
+    batch: int,
+    memory: int = 0,
+    *,
+    plugins: Sequence[Any] = (),
+    **more: Any,
+) -> Naive:
+    """Naive training and, if ``memory``, replay of a reservoir.
+
+    :param plugins: further ones.
+    """
     policy = ReservoirSamplingBuffer(memory) if memory else None
-    return _upstream(hidden, batch, memory, policy, **more)
+    return _upstream(hidden, batch, memory, policy, plugins, **more)
 
 
 def upstream_default(hidden: Sequence[int], batch: int, memory: int) -> Naive:
@@ -101,10 +111,15 @@ def upstream_metrics() -> EvaluationPlugin:
 
 
 def _upstream(
-    hidden: Sequence[int], batch: int, memory: int, policy: Any, **more: Any
+    hidden: Sequence[int],
+    batch: int,
+    memory: int,
+    policy: Any,
+    more_plugins: Sequence[Any] = (),
+    **more: Any,
 ) -> Naive:
     model = network(hidden)
-    plugins = []
+    plugins = list(more_plugins)
     if memory:
         plugins.append(
             ReplayPlugin(

@@ -34,6 +34,7 @@ class Sizes:
     :param stored: rows of the memory whose bytes are counted.
     :param offered: batches of ten offered in a round of ``insertion``.
     :param drawn: draws in a round of ``draw``.
+    :param experiences: before a regularised one that is timed: few, and many.
     :param scored: rows whose gradient norms are found.
     :param covered: rows, features and chosen rows of ``k-center``.
     :param run: rows of a whole run, of each task where there are rotations.
@@ -49,6 +50,7 @@ class Sizes:
     stored: int = 5_000
     offered: int = 20
     drawn: int = 200
+    experiences: tuple[int, ...] = (2, 50)
     scored: int = 256
     covered: tuple[int, int, int] = (50_000, 128, 1_000)
     run: int = 60_000

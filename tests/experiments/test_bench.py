@@ -30,6 +30,7 @@ TINY = Sizes(
     stored=50,
     offered=2,
     drawn=3,
+    experiences=(1, 2),
     scored=20,
     covered=(60, 8, 10),
     run=150,

@@ -51,6 +51,18 @@ def test_exact_is_the_expectation_over_classes(make: Any) -> None:
     agree(diagonal_fisher(model, x, labels="exact", rows_per_pass=3), expected)
 
 
+def test_weighted_is_the_own_labels_term_of_exact(batch: Any) -> None:
+    model, x, y = batch
+    odds = odds_of(model, x)
+    expected = {}
+    for name, rows in gradient_rows(model, F.cross_entropy, x, y).items():
+        terms = [odds[i, y[i]] * row**2 for i, row in enumerate(rows)]
+        expected[name] = torch.stack(terms).mean(0)
+    agree(diagonal_fisher(model, x, y, labels="weighted", rows_per_pass=3), expected)
+    with pytest.raises(ValueError, match="labels='weighted' needs an output of shape"):
+        diagonal_fisher(nn.Conv1d(6, 4, 1), x.float()[:, :, None], y, labels="weighted")
+
+
 def test_exact_skips_classes_without_probability() -> None:
     torch.manual_seed(1)
     model = nn.Linear(3, 4)
@@ -164,6 +176,7 @@ def test_empirical_under_another_criterion(batch: Any) -> None:
     [
         ({"labels": "true"}, "labels='true'; it must be 'sampled'"),
         ({"labels": "empirical"}, "y is None"),
+        ({"labels": "weighted"}, "labels='weighted' needs targets: y is None"),
         ({"reduction": "max"}, "reduction='max'"),
         ({"weights": torch.ones(3)}, "x has 7, weights has 3 rows"),
         ({"weights": -torch.ones(ROWS)}, "none below 0"),

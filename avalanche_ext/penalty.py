@@ -1,0 +1,377 @@
+"""The quadratic penalty that importance regularisers share.
+
+``s · Σ_i F_i (θ_i − θ*_i)²`` over the entries ``i`` of named parameters, with their
+importances ``F ≥ 0``, their anchors ``θ*`` and a strength ``s``: EWC's with the diagonal
+Fisher information and ``s = λ/2``, Synaptic Intelligence's with its path integral and
+``s = c``.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from avalanche_ext.parameters import grown
+
+Named = Mapping[str, nn.Parameter]
+"""Parameters of a model, as
+:meth:`~avalanche_ext.parameters.ParameterSelection.of` gives them."""
+
+
+class QuadraticPenalty:
+    """Importances and anchors by name, and the penalty they make.
+
+    It costs the same however many experiences went into it: the importances of all are
+    one tensor a parameter, also where each has an anchor of its own (:meth:`fold`).
+
+    >>> model = nn.Linear(2, 1, bias=False)
+    >>> _ = nn.init.constant_(model.weight, 1.0)
+    >>> named, penalty = dict(model.named_parameters()), QuadraticPenalty()
+    >>> penalty.accumulate(named, {"weight": torch.tensor([[1.0, 3.0]])})
+    >>> _ = nn.init.constant_(model.weight, 3.0)
+    >>> penalty(named, strength=0.5)
+    tensor(8., grad_fn=<_NodeBackward>)
+
+    A parameter that has grown has its new entries free, one that is missing or frozen
+    is left out, and so is a parameter of which nothing is kept.
+    """
+
+    def __init__(self) -> None:
+        self.importance: dict[str, Tensor] = {}
+        """``F`` by parameter; in single precision at least."""
+        self.anchor: dict[str, Tensor] = {}
+        """``θ*`` by parameter."""
+        self.constant: dict[str, Tensor] = {}
+        """What :meth:`fold` leaves by parameter, to be multiplied by ``s``."""
+        self._changes = 0
+        self._work: _Work | None = None
+
+    def accumulate(
+        self,
+        parameters: Named,
+        importance: Mapping[str, Tensor],
+        *,
+        keep: float = 1.0,
+        weight: float = 1.0,
+    ) -> None:
+        """``F ← keep · F + weight · importance`` and ``θ* ← θ``.
+
+        Parameters of which no importance is given stay as they are.
+
+        :param importance: in the shape of each parameter.
+        """
+        for name, new in importance.items():
+            parameter = parameters[name]
+            new = grown(new, parameter)
+            if name in self.importance:
+                before = grown(self.importance[name], parameter)
+                new = torch.add(before * keep, new, alpha=weight)
+            else:
+                new = new * weight
+            self._set(name, new, _copy(parameter))
+
+    def fold(self, parameters: Named, importance: Mapping[str, Tensor]) -> None:
+        """Add ``importance · (θ' − θ)²``, with an anchor of its own at ``θ``.
+
+        The sum ``Σ_k F_k (θ' − θ_k)²`` of all that was folded is
+        ``F (θ' − θ*)² + Σ_k F_k (θ_k − θ*)²`` with ``F = Σ_k F_k`` and
+        ``θ* = Σ_k F_k θ_k / F``. The second term does not depend on ``θ'``; it is kept
+        for the penalty's value, in double precision. Mean and constant are updated as
+        West (1979) does, so that no large numbers are subtracted.
+        """
+        for name, new in importance.items():
+            parameter = parameters[name]
+            new = grown(new, parameter)
+            at = _copy(parameter)
+            if name not in self.importance:
+                self._set(name, new.clone(), at)
+                continue
+            before = grown(self.importance[name], parameter)
+            total = before + new
+            share = torch.where(total > 0, new / total, 1.0)
+            anchor = grown(self.anchor[name], parameter, fill=at)
+            step = at - anchor
+            spread = (before * share * step.square()).sum(dtype=torch.float64)
+            self.constant[name] = self.constant.get(name, 0.0) + spread
+            self._set(name, total, torch.addcmul(anchor, share, step))
+
+    def renew(self, parameters: Named, importance: Mapping[str, Tensor]) -> None:
+        """``F ← importance`` and ``θ* ← θ`` for the parameters given."""
+        for name, new in importance.items():
+            self._set(name, grown(new, parameters[name]), _copy(parameters[name]))
+
+    def _set(self, name: str, importance: Tensor, anchor: Tensor) -> None:
+        self.importance[name], self.anchor[name] = importance, anchor
+        self._changes += 1
+
+    def mean_importance(self) -> float:
+        """Of the entries above 0; 0 where there is none."""
+        total, entries = 0.0, 0
+        for values in self.importance.values():
+            total += float(values.sum(dtype=torch.float64))
+            entries += int(torch.count_nonzero(values))
+        return total / entries if entries else 0.0
+
+    def nonzero_share(self) -> float:
+        """The share of the entries whose importance is above 0."""
+        entries = sum(values.numel() for values in self.importance.values())
+        nonzero = sum(int(torch.count_nonzero(v)) for v in self.importance.values())
+        return nonzero / entries if entries else 0.0
+
+    def __call__(
+        self,
+        parameters: Named,
+        strength: float,
+        done: "Done | None" = None,
+        into: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """The penalty's value, to be added to a loss: one node of the graph.
+
+        Its gradient is exact, ``2 s F (θ − θ*)``, and scales with whatever the loss is
+        multiplied by.
+
+        :param parameters: the same mapping object as long as they are the same.
+        :param strength: ``s``.
+        :param done: called at the end of each backward pass through the penalty, when
+            the gradients of all losses are in ``.grad``, and before anything else may
+            change them; the node is then there even if nothing is kept yet.
+        :param into: tensors by parameter that the penalty's own gradient is written to,
+            for ``done``; new ones by default.
+        :return: a scalar on the device of the last parameter.
+        """
+        work = self._work
+        state = (strength, self._changes)
+        if work is None or work.parameters is not parameters or work.state != state:
+            work = self._work = _Work(self, parameters, state)
+        if not work.covered and done is None:
+            return work.zero()
+        found = BackwardPass(work, done, into)
+        # With nothing kept one parameter makes it a node, whose gradient is none.
+        tied = [parameters[n] for n in work.covered or list(parameters)[:1]]
+        value: Tensor = _Node.apply(found, *tied)
+        return value
+
+    def check_model(self, model: nn.Module) -> None:
+        """Refuse a model that has none of the parameters of which something is kept.
+
+        Some of them may be missing, such as a head that is added later.
+
+        :raises ValueError: naming both.
+        """
+        names = [name for name, _ in model.named_parameters()]
+        if self.importance and not self.importance.keys() & set(names):
+            raise ValueError(
+                f"importances are kept of {_some(list(self.importance))}, and "
+                f"{type(model).__name__} has the parameters {_some(names)}: they are of "
+                "another model; make a new plugin for this one"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is kept, by parameter."""
+        return {
+            "importance": dict(self.importance),
+            "anchor": dict(self.anchor),
+            "constant": dict(self.constant),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what :meth:`state_dict` gave.
+
+        :raises ValueError: for anything else. Whether it is of the model is seen when
+            the penalty is computed.
+        """
+        parts = {
+            n: dict(state.get(n, {})) for n in ("importance", "anchor", "constant")
+        }
+        importance, anchor = parts["importance"], parts["anchor"]
+        if "importance" not in state or importance.keys() != anchor.keys():
+            raise ValueError(
+                f"the state has the parts {sorted(state)}, and it must have an importance "
+                "and an anchor of the same parameters: give what state_dict() returned"
+            )
+        for name, values in importance.items():
+            if values.shape != anchor[name].shape:
+                raise ValueError(
+                    f"the importance of {name} has shape {tuple(values.shape)}, its "
+                    f"anchor {tuple(anchor[name].shape)}: they must be the same"
+                )
+        self.importance = {n: values.clone() for n, values in importance.items()}
+        self.anchor = {n: values.clone() for n, values in anchor.items()}
+        self.constant = {n: values.clone() for n, values in parts["constant"].items()}
+        self._changes += 1
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without views of a model's parameters."""
+        return {**self.__dict__, "_work": None}
+
+
+class BackwardPass:
+    """A backward pass through a penalty.
+
+    :param done: called with this at its end.
+    :param into: see :class:`QuadraticPenalty`.
+    """
+
+    def __init__(
+        self, work: "_Work", done: "Done | None", into: Mapping[str, Tensor] | None
+    ) -> None:
+        self.scale = torch.ones(())
+        """What the penalty's gradient was multiplied by on the way, as by loss scaling,
+        and those of the other losses with it."""
+        self.gradients: list[tuple[nn.Parameter, Tensor]] = []
+        """The penalty's own gradient ``2 s F (θ − θ*)``, not scaled, by parameter; empty
+        without ``done``."""
+        self._work, self._done, self._into = work, done, into
+        self._given: list[Tensor] | None = None  # the gradients, for autograd to keep
+
+    def value(self) -> Tensor:
+        """The penalty; its gradients are found on the way."""
+        value, self._given = self._work.value()
+        if self._done is not None:
+            for name, own in zip(self._work.covered, self._given, strict=True):
+                kept = (
+                    own.clone() if self._into is None else self._into[name].copy_(own)
+                )
+                self.gradients.append((self._work.parameters[name], kept))
+        return value
+
+    def scaled(self, scale: Tensor, parameters: tuple[Tensor, ...]) -> list[Any]:
+        """The gradients times ``scale``, as autograd takes them.
+
+        :param parameters: as they were, for a second pass and for one whose own graph is
+            wanted.
+        """
+        self.scale = scale
+        if self._done is not None:
+            # As DDP does it: the one moment when the gradients of this pass are complete
+            # and nobody has clipped or projected them yet.
+            engine = torch.autograd.Variable._execution_engine
+            engine.queue_callback(self._finish)
+        if not self._work.covered:
+            return [None]
+        # Autograd adds to what nobody else holds in place, and keeps it.
+        given, self._given = self._given, None
+        if given is None or torch.is_grad_enabled():
+            return self._work.differentiable(parameters, scale)
+        if not is_one(scale):
+            for gradient in given:
+                gradient.mul_(scale.to(gradient))
+        return [
+            gradient if gradient.dtype is parameter.dtype else gradient.to(parameter)
+            for gradient, parameter in zip(given, parameters, strict=True)
+        ]
+
+    def _finish(self) -> None:
+        assert self._done is not None
+        with torch.no_grad():
+            self._done(self)
+
+
+Done = Callable[[BackwardPass], None]
+"""What is called at the end of a backward pass through a penalty."""
+
+
+def is_one(scale: Tensor) -> bool:
+    """Whether a scale is known to be 1; asking another device would make it wait."""
+    return scale.device.type == "cpu" and scale.item() == 1
+
+
+class _Node(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, found: BackwardPass, *parameters: Tensor) -> Tensor:
+        ctx.found = found
+        ctx.save_for_backward(*parameters)
+        return found.value()
+
+    @staticmethod
+    def backward(ctx: Any, scale: Tensor) -> Any:
+        return None, *ctx.found.scaled(scale, ctx.saved_tensors)
+
+
+class _Work:
+    """A penalty made ready for the parameters of a model.
+
+    :param state: the strength, and what was kept when this was made.
+    """
+
+    def __init__(
+        self, penalty: QuadraticPenalty, parameters: Named, state: tuple[float, int]
+    ) -> None:
+        self.parameters = parameters
+        self.state = state
+        strength = state[0]
+        kept = penalty.importance if strength else {}
+        self.covered = [name for name in parameters if name in kept]
+        self._aligned: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]] = []
+        self._constant = 0.0
+        shared: dict[Any, Tensor] = {}
+        largest = max((parameters[n].numel() for n in self.covered), default=0)
+        for name in self.covered:
+            at = parameters[name].detach()
+            importance = grown(penalty.importance[name], at)
+            anchor = grown(penalty.anchor[name], at, fill=at)
+            penalty.importance[name], penalty.anchor[name] = importance, anchor
+            curvature = importance * (2 * strength)
+            away = scratch(curvature, shared, largest)
+            flat = away.view(-1) if away.is_contiguous() else None
+            self._aligned.append((at, anchor, curvature, away, flat))
+            self._constant += strength * float(penalty.constant.get(name, 0.0))
+        devices = {curvature.device for _, _, curvature, _, _ in self._aligned}
+        self._one_device = len(devices) < 2
+
+    def zero(self) -> Tensor:
+        """A penalty of nothing."""
+        return list(self.parameters.values())[-1].detach().new_zeros(())
+
+    def value(self) -> tuple[Tensor, list[Tensor]]:
+        """``s Σ F (θ − θ*)²``, and ``2 s F (θ − θ*)`` for each parameter."""
+        products, gradients = [], []
+        for at, anchor, curvature, away, flat in self._aligned:
+            torch.sub(at, anchor, out=away)
+            gradient = away * curvature
+            gradients.append(gradient)
+            if flat is not None:
+                products.append(torch.dot(flat, gradient.view(-1)))
+            else:
+                products.append((away * gradient).sum())
+        if not products:
+            return self.zero(), gradients
+        if not self._one_device:
+            products = [product.to(products[-1].device) for product in products]
+        value = torch.stack(products).sum().mul_(0.5)
+        return (value.add_(self._constant) if self._constant else value), gradients
+
+    def differentiable(
+        self, parameters: tuple[Tensor, ...], scale: Tensor
+    ) -> list[Tensor]:
+        """The gradients times ``scale``, as functions of both."""
+        return [
+            ((at - anchor) * curvature * scale.to(curvature)).to(at.dtype)
+            for at, (_, anchor, curvature, _, _) in zip(
+                parameters, self._aligned, strict=True
+            )
+        ]
+
+
+def scratch(like: Tensor, shared: dict[Any, Tensor], largest: int) -> Tensor:
+    """Memory for what is used up at once, the same for all where that can be.
+
+    :param largest: entries of the largest that will be asked for.
+    """
+    if not like.is_contiguous():
+        return torch.empty_like(like)
+    kind = (like.device, like.dtype)
+    if kind not in shared:
+        shared[kind] = torch.empty(largest, dtype=like.dtype, device=like.device)
+    return shared[kind][: like.numel()].view(like.shape)
+
+
+def _copy(parameter: Tensor) -> Tensor:
+    return parameter.detach().to(
+        torch.promote_types(parameter.dtype, torch.float32), copy=True
+    )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:4]) + ", …" * (len(names) > 4)

@@ -1,0 +1,73 @@
+"""The rows of an experience, as a model sees them in evaluation."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from avalanche_ext.gradients.rows import apply, count_rows
+from avalanche_ext.gradients.stream import Batch
+from avalanche_ext.storage.items import check_task_item, has_task_items
+from avalanche_ext.storage.resident import row_source
+from avalanche_ext.storage.rows import each
+
+_AT_ONCE = 256  # rows read, transformed and moved to the device together
+
+
+def evaluation_batches(
+    dataset: Any, most: int | None, generator: torch.Generator, device: torch.device
+) -> Iterator[Batch]:
+    """Batches of an experience's rows under its evaluation transforms.
+
+    :param dataset: of an experience.
+    :param most: how many rows, drawn without replacement; ``None`` for all in order.
+    :param device: where to make the model's input.
+    """
+    dataset = dataset.eval()
+    source = row_source(dataset)
+    tasks = has_task_items(dataset)
+    rows = torch.arange(len(source))
+    if most is not None and most < len(source):
+        rows = torch.randperm(len(source), generator=generator)[:most].sort().values
+    for part in torch.split(rows, _AT_ONCE):
+        items = source.read(part)
+        if source.transform is not None:
+            items[0] = source.transform(each(lambda x: x.to(device), items[0]))
+        yield batch_of(items, tasks)
+
+
+def batch_of(items: Any, tasks: bool) -> Batch:
+    """Input, target and task label of a minibatch ``[x, y, …]``.
+
+    :param tasks: whether the last item is the task label.
+    """
+    if tasks:
+        check_task_item(items)
+    return (
+        items[0],
+        items[1] if len(items) > 1 else None,
+        items[-1] if tasks and len(items) > 2 else None,
+    )
+
+
+class StepRows:
+    """Minibatches kept for the end of so many steps: evenly spread over them, and as many
+    as hold the rows wanted.
+
+    :param every: steps from one end to the next.
+    :param most: rows wanted; ``None`` keeps all minibatches.
+    """
+
+    def __init__(self, every: int, most: int | None) -> None:
+        self.every, self.most = every, most
+        self.batches: list[list[Any]] = []
+
+    def offer(self, step: int, batch: Any) -> None:
+        """Keep the minibatch of a step, 0 the first, where it is one of those wanted."""
+        wanted = self.every
+        if self.most is not None:
+            wanted = min(wanted, -(-self.most // max(1, count_rows(batch[0]))))
+        place = (step + 1) * wanted // self.every
+        if place > step * wanted // self.every:
+            self.batches.append([apply(item, Tensor.clone) for item in batch])
