@@ -71,6 +71,20 @@ def test_the_rows_kept_are_those_of_the_slow_reference(batch, seed):
     )
 
 
+@pytest.mark.parametrize("batch", [1, 10])
+def test_rows_far_from_zero(batch):
+    """Such as years: their squares are large beside the distances that decide."""
+    x, y = rows(120)
+    x = (x + 10_000).float().double()  # as they are compared
+    buffer = MultiStrategyBuffer(20, admission="herding", seed=0)
+    slow = SlowHerding(20)
+    offer(buffer, slow, x, y, batch)
+    buffer.evict(5)
+    for _ in range(5):
+        slow.drop()
+    assert kept(buffer) == slow.numbers()
+
+
 def test_classes_that_come_later_take_their_share():
     x, y = rows(90)
     y = torch.arange(90) // 30  # one class after the other
