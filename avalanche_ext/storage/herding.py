@@ -88,7 +88,6 @@ class Herding(ByClass):
                 self._slots[rank].append(slot)
                 self._owner[slot] = rank
             self._held[rank] += batch.x[position]
-            batch.taken.pop(slot, None)  # of a row that came and left in this batch
             batch.taken[slot] = position
         self._count(batch, len(batch.ranks))
         return batch.taken
