@@ -77,6 +77,12 @@ def tell_reuse(buffer: MultiStrategyBuffer, strategy: Any) -> None:
         )
 
 
+def tell_idle(buffer: MultiStrategyBuffer) -> None:
+    """Warn of criteria that nothing reads, before a memory's first row."""
+    if buffer.idle_criteria and not buffer.seen:
+        warnings.warn(buffer.idle_criteria, stacklevel=2)
+
+
 def is_alone(experience: Any) -> bool:
     """Whether an experience is known to be the only one of its stream."""
     try:

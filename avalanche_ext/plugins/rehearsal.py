@@ -13,6 +13,7 @@ from avalanche_ext.plugins.company import (
     check_company,
     check_loader,
     is_alone,
+    tell_idle,
     tell_reuse,
 )
 from avalanche_ext.plugins.memory_loss import (
@@ -156,6 +157,7 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
         check_company(rehearsals, strategy)
         self._follows = self in rehearsals[1:]
         tell_reuse(self.buffer, strategy)
+        tell_idle(self.buffer)
 
     def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Settle the loss weights of this experience."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from avalanche_ext.gradients import forward_rows
 from avalanche_ext.plugins.memory_loss import own_criterion
 from avalanche_ext.storage.buffer import MultiStrategyBuffer
+from avalanche_ext.storage.items import item_names
 from avalanche_ext.storage.rows import part
 from avalanche_ext.storage.scored import Scored
 from avalanche_ext.storage.training_pass import TrainingPass
@@ -79,9 +80,9 @@ class StepScores:
         index = torch.full((stop,), -1)
         if self._slots is not None:
             index[start:stop] = self._slots
-        rows = {"x": part(batch[0], 0, stop), "y": batch[1][:stop], "index": index}
-        if tasks:
-            rows["task"] = batch[-1][:stop]
+        names = item_names(len(batch), tasks)
+        items = zip(names, batch, strict=True)
+        rows = {"index": index, **{name: part(item, 0, stop) for name, item in items}}
         context = scorer.context(forward_rows)
         self._pass.tell(context, rows, stop)
         scored: Scored = scorer.scores.score(rows, context)

@@ -1,5 +1,6 @@
 """The rehearsal memory by name, and as a storage policy of Avalanche."""
 
+import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from avalanche_ext.arguments import check_flag, whole_number
 from avalanche_ext.gradients import Criterion as Loss
 from avalanche_ext.storage.admission import AdmissionName, make_admission
 from avalanche_ext.storage.criteria import Criterion
+from avalanche_ext.storage.idle import idle_criteria, idle_sampling
 from avalanche_ext.storage.items import check_task_item, has_task_items, item_names
 from avalanche_ext.storage.memory import Memory
 from avalanche_ext.storage.resident import row_source
@@ -31,6 +33,7 @@ from avalanche_ext.storage.table import ExemplarTable
 from avalanche_ext.storage.transforms import BatchTransform
 from avalanche_ext.storage.value import Value
 
+_CRITERIA = ("forgetting",)
 _COMPARED_AT_ONCE = 256  # rows of an experience, by an admission by value
 
 
@@ -104,7 +107,7 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
         self,
         max_size: int | None,
         *,
-        criteria: Sequence[str | Criterion] = ("forgetting",),
+        criteria: Sequence[str | Criterion] = _CRITERIA,
         weights: Mapping[str, float] | None = None,
         admission: AdmissionName = "reservoir",
         sampling: str | Sampling = "uniform",
@@ -160,6 +163,9 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
         self._per_class = per_class
         self._balance = balance if admission == "score" else None
         self._tensor_targets = True
+        default = tuple(criteria) == _CRITERIA and set((weights or {}).values()) <= {1}
+        self._chosen = () if default else tuple(scores.mixed.weights)
+        self._told = False  # that the sampling has no effect
 
     def __repr__(self) -> str:
         per_class = "" if self._per_class is None else f"per_class={self._per_class}, "
@@ -245,8 +251,22 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
         if model is not None:
             self.scorer.meet(model, getattr(agent, "_criterion", None))
 
+    @property
+    def idle_criteria(self) -> str | None:
+        """What to say of criteria that were given and that nothing reads, if so."""
+        if self._policy.needs_values:
+            return None
+        sampling = self._drawing.sampling
+        return idle_criteria(self._chosen, self._scores, sampling, self.admission)
+
     def update(self, strategy: Any, **kwargs: Any) -> None:
-        """:meth:`post_adapt` with the strategy's experience."""
+        """:meth:`post_adapt` with the strategy's experience, as Avalanche's plugins call
+        it, which draw from :attr:`buffer`: a sampling other than ``"uniform"`` is warned
+        of when it was never used."""
+        idle = idle_sampling(self._drawing.sampling)
+        if idle and len(self) and not self.draws and not self._told:
+            self._told = True
+            warnings.warn(idle, stacklevel=2)
         self.post_adapt(strategy, strategy.experience)
 
     def resize(self, strategy: Any, new_size: int) -> None:

@@ -88,7 +88,6 @@ class Herding(ByClass):
                 self._slots[rank].append(slot)
                 self._owner[slot] = rank
             self._held[rank] += batch.x[position]
-            batch.taken.pop(slot, None)  # of a row that came and left in this batch
             batch.taken[slot] = position
         self._count(batch, len(batch.ranks))
         return batch.taken
@@ -156,7 +155,7 @@ class Herding(ByClass):
         others = self._others(batch, coming, position)
         first, second = 0, 0
         for rank, slots in compared.items():
-            after, then = first + len(slots), second + len(coming[rank]) + 2
+            after, then = first + len(slots), second + len(coming[rank]) + 3
             matching = MeanMatching(
                 x[first:after],
                 others[second:then],
@@ -169,19 +168,24 @@ class Herding(ByClass):
     def _others(
         self, batch: "_Batch", coming: dict[int, list[int]], position: int
     ) -> Array:
-        """Of each class: its rows to come, the mean ``c`` of those before, and by what
-        the sum of the rows stored exceeds as many times ``c``."""
+        """Of each class: the mean ``c`` of its rows so far, its rows to come, and by what
+        the sums of the rows stored and of those offered exceed as many times ``c``."""
         self._count(batch, position)
         ranks = list(coming)
-        seen = np.array([[max(1, self._seen[rank])] for rank in ranks])
+        seen = np.array([[self._seen[rank]] for rank in ranks])
         held = np.array([[len(self._slots[rank])] for rank in ranks])
-        centres = self._sums[ranks] / seen
-        excess = self._held[ranks] - held * centres
+        # Rounded as it is subtracted from rows, so that the sums lose nothing by it.
+        centres = (self._sums[ranks] / np.maximum(seen, 1)).astype(np.float32)
+        exact = centres.astype(np.float64)
+        stored = self._held[ranks] - held * exact
+        offered = self._sums[ranks] - seen * exact
+        n, classes = len(batch.x), len(ranks)
         order: list[int] = []
-        for number, positions in enumerate(coming.values(), len(batch.x)):
-            order += positions
-            order += number, number + len(ranks)
-        rows: Array = np.concatenate((batch.x, centres, excess), dtype=np.float32)
+        for number, positions in enumerate(coming.values(), n):
+            order += [number, *positions, number + classes, number + 2 * classes]
+        rows: Array = np.concatenate(
+            (batch.x, centres, stored, offered), dtype=np.float32
+        )
         return rows[order]
 
     def _offered(self, batch: "_Batch", position: int) -> None:

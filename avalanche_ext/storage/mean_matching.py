@@ -15,35 +15,34 @@ class MeanMatching:
     were offered so far. Of the rows ``x_j`` compared, that leaves which minimises
     ``‖S − x_j − k T/N‖²``, where ``k`` rows stay.
 
-    With all vectors taken relative to one, ``c = T/N`` at the start, the norm is
+    With all vectors taken relative to one near the mean, ``c``, the norm is
     ``‖x_j‖² − 2 x_j·(S − k T/N)`` up to a constant, and ``S`` and ``T`` change by rows
-    that are here. So one matrix product of the rows with ``c``, ``S − rows · c`` and the
-    rows that arrive tells all, and one more for each row that leaves. In numpy, whose
-    calls cost less than what they do here.
+    that are here. So one matrix product of the rows with those that arrive, ``S`` and
+    ``T`` tells all, and one more for each row that leaves. In float32: without ``c``, rows
+    far from zero would lose the distances that decide. In numpy, whose calls cost less
+    than what they do here.
 
     :param x: rows that may leave, shape ``(k, d)``.
-    :param others: rows of the class in the order in which they will arrive, then ``c``
-        and ``S − rows · c``, shape ``(m + 2, d)``.
+    :param others: ``c``, rows of the class in the order in which they will arrive, then
+        ``S − rows · c`` and ``T − N c``, shape ``(m + 3, d)``. Both arrays are used up.
     :param rows: of the class.
     :param seen: ``N``.
     """
 
     def __init__(self, x: Array, others: Array, rows: int, seen: int) -> None:
+        self._centre, others = others[0], others[1:]
         self._x, self._arriving = x, others[:-2]
+        self._x -= self._centre
+        self._arriving -= self._centre
         self._rows, self._seen = rows, seen
         self.stored = stored = len(x)
         """Number of rows that may leave, before those that arrive."""
-        products = np.concatenate((x @ others.T, others @ others.T))
-        centre, excess = products[-2, -2:]
-        products = products[:-2]
-        self._at_centre = products[:, -2] - 0.5 * centre
-        self._excess = products[:, -1] - excess
-        self._arrivals = products[:, :-2] - self._at_centre[:, None]
-        self._arrivals -= self._at_centre[stored:]
-        self._norms = -2 * self._at_centre
-        self._norms[:stored] += np.vecdot(x, x)
-        self._norms[stored:] += products[stored:, :-2].diagonal()
-        self._offered = np.zeros_like(self._norms)  # products with T
+        products = np.concatenate((x @ others.T, self._arriving @ others.T))
+        self._arrivals = products[:, :-2]
+        self._excess, self._offered = products[:, -2], products[:, -1]  # with S, T
+        self._norms = np.concatenate(
+            (np.vecdot(x, x), self._arrivals[stored:].diagonal())
+        )
         self.present = stored
         """Number of rows of which one may leave now."""
         self._absent = np.zeros_like(self._norms)
@@ -77,13 +76,13 @@ class MeanMatching:
         self._absent[place] = np.inf
         return place
 
-    def row(self, place: int) -> Array:
+    def row(self, place: int) -> npt.NDArray[np.float64]:
         """The row at a place."""
-        found: Array
         if place < self.stored:
-            found = self._x[place]
+            near = self._x[place]
         else:
-            found = self._arriving[place - self.stored]
+            near = self._arriving[place - self.stored]
+        found: npt.NDArray[np.float64] = near.astype(np.float64) + self._centre
         return found
 
     def _products(self, place: int) -> Array:
@@ -91,9 +90,7 @@ class MeanMatching:
         products: Array
         if place >= self.stored:
             products = self._arrivals[:, place - self.stored]
-            return products
-        row = self._x[place]
-        products = np.concatenate((self._x @ row, self._arriving @ row))
-        products -= self._at_centre
-        products -= self._at_centre[place]
+        else:
+            row = self._x[place]
+            products = np.concatenate((self._x @ row, self._arriving @ row))
         return products

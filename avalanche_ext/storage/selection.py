@@ -14,6 +14,7 @@ from avalanche_ext.storage.criteria import (
     Criterion,
     ScoredRows,
     ScoringContext,
+    WeightedCriterion,
     make_criteria,
 )
 from avalanche_ext.storage.items import has_task_items, item_names
@@ -36,7 +37,8 @@ class CriterionSelectionStrategy(ExemplarsSelectionStrategy):
         :class:`~avalanche_ext.storage.criteria.Criterion`.
     :param layer: whose input features are; see :func:`~avalanche_ext.features.features`.
     :param seed: of random criteria; ``None`` derives one from torch's global generator.
-    :raises ValueError: for an unknown name.
+    :raises ValueError: for an unknown name, or a criterion of what a memory knows of its
+        rows (``"age"``, ``"access"``, ``"forgetting"``), which would score all alike.
     :raises TypeError: for what is no criterion.
     """
 
@@ -48,6 +50,7 @@ class CriterionSelectionStrategy(ExemplarsSelectionStrategy):
         seed: int | None = None,
     ) -> None:
         self.criterion = make_criteria([criterion])[0]
+        _refuse_facts(self.criterion)
         self.layer = layer
         self._seed = derived_seed() if seed is None else seed
         self._selections = 0
@@ -102,6 +105,21 @@ class KCenterSelectionStrategy(ExemplarsSelectionStrategy):
         chosen = k_center(features, min(self.most or n, n - 1)).tolist()
         rest = sorted(set(range(n)) - set(chosen))
         return [*chosen, *rest]
+
+
+def _refuse_facts(criterion: Criterion) -> None:
+    parts: Sequence[Criterion] = (criterion,)
+    if isinstance(criterion, WeightedCriterion):
+        parts = criterion.used
+    for part in parts:
+        live = getattr(part, "live", False)
+        compares = getattr(part, "compares_features", False)
+        if hasattr(part, "remembers") or (live and not compares):
+            raise ValueError(
+                f"criterion {part.name!r} reads what a memory knows of its rows, and rows "
+                "to select from have no past, so that all would be alike: choose one of "
+                "the rows themselves, 'loss' or 'diversity' say"
+            )
 
 
 @dataclass

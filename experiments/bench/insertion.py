@@ -2,7 +2,7 @@
 
 The memory has seen twice its capacity, so that at any capacity half of the rows are
 kept by the reservoir and by the class-balanced memory, and all of them by the ring;
-herding compares all rows with those of their class, and the score with those stored.
+herding compares all rows with some of their class, and the score with some of those stored.
 Every round begins with a new memory.
 """
 

@@ -18,6 +18,7 @@ from torch.utils.data import TensorDataset
 
 from avalanche_ext import (
     MultiStrategyBuffer,
+    RehearsalPlugin,
     ResidentDataPlugin,
     class_balanced_replay,
     er_ring,
@@ -216,6 +217,29 @@ def test_further_items_are_kept_and_replayed(class_stream, make, feed, tasks, no
     if make is er_ring:  # each class has its share, whatever its rows are numbered
         keys = [(c // 2, c) if tasks else c for c in range(8)]
         assert plugin.buffer.class_counts() == dict.fromkeys(keys, 2)
+
+
+class Number:
+    """The third item."""
+
+    name = "number"
+
+    def score(self, rows, context):
+        return rows["item2"].float()
+
+
+@pytest.mark.parametrize("tasks", [False, True])
+@pytest.mark.parametrize("admission", ["reservoir", "score"])
+def test_criteria_read_further_items(class_stream, tasks, admission):
+    """Of rows that arrive, that are drawn, and that are scored at the end."""
+    memory = MultiStrategyBuffer(
+        16, criteria=[Number()], sampling="number", admission=admission, seed=0
+    )
+    trained = strategy([RehearsalPlugin(memory, 4)])
+    for experience in with_items(class_stream, tasks):
+        trained.train(experience, eval_streams=[])
+        table = memory.table
+        assert torch.equal(table.column("score_number"), table.column("item2").float())
 
 
 def test_further_items_in_upstreams_replay_plugin(class_stream):

@@ -1,10 +1,12 @@
 """avalanche_ext/storage/herding.py against all rows of a class, compared one by one."""
 
+from collections import Counter
+
 import pytest
 import torch
 from memories import through_disk
 
-from avalanche_ext.storage import MultiStrategyBuffer
+from avalanche_ext.storage import MultiStrategyBuffer, herding
 
 
 class SlowHerding:
@@ -71,6 +73,20 @@ def test_the_rows_kept_are_those_of_the_slow_reference(batch, seed):
     )
 
 
+@pytest.mark.parametrize("batch", [1, 10])
+def test_rows_far_from_zero(batch):
+    """Such as years: their squares are large beside the distances that decide."""
+    x, y = rows(120)
+    x = (x + 10_000).float().double()  # as they are compared
+    buffer = MultiStrategyBuffer(20, admission="herding", seed=0)
+    slow = SlowHerding(20)
+    offer(buffer, slow, x, y, batch)
+    buffer.evict(5)
+    for _ in range(5):
+        slow.drop()
+    assert kept(buffer) == slow.numbers()
+
+
 def test_classes_that_come_later_take_their_share():
     x, y = rows(90)
     y = torch.arange(90) // 30  # one class after the other
@@ -134,6 +150,23 @@ def test_rows_of_another_form_keep_the_mean_of_those_stored():
     assert policy._held[0] == pytest.approx(buffer.table.column("x").sum(0).numpy())
 
 
+def test_a_state_after_another_form_goes_on_bit_for_bit():
+    """It is not taken for the form before, by which the sums would be estimated anew."""
+    x, y = rows(90, classes=2)
+    one = MultiStrategyBuffer(10, admission="herding", seed=0)
+    one.add(x[:30], y[:30])
+    one.table.recast({"x": 2 * one.table.column("x") + 1})
+    one.add(2 * x[30:60] + 1, y[30:60])
+    other = MultiStrategyBuffer(10, admission="herding", seed=9)
+    other.load_state_dict(through_disk(one.state_dict()))
+    sums = one._policy._sums.copy()
+    for memory in (one, other):
+        memory.add(2 * x[60:61] + 1, y[60:61])
+    sums[one._policy._ranks[int(y[60])]] += (2 * x[60] + 1).float().numpy()
+    for memory in (one, other):
+        assert (memory._policy._sums == sums).all()
+
+
 def test_large_classes_are_compared_in_part():
     x, y = rows(700, classes=1)
     buffer = MultiStrategyBuffer(300, admission="herding", seed=0)
@@ -141,6 +174,58 @@ def test_large_classes_are_compared_in_part():
     held = buffer.table.column("x")
     assert len(buffer) == 300
     assert (held.mean(0) - x.mean(0)).norm() < (x[:300].mean(0) - x.mean(0)).norm() / 5
+
+
+@pytest.mark.parametrize(("size", "ordered"), [(90, 1024), (90, 50)])
+def test_any_row_of_a_large_class_may_be_compared(size, ordered, monkeypatch):
+    """In both ways of drawing them: each about as often, none twice."""
+    monkeypatch.setattr(herding, "_ORDERED", ordered)
+    policy, draw = herding.Herding(), torch.Generator().manual_seed(0)
+    policy.surplus([0], size)
+    policy._slots[0].extend(range(100, 100 + size))
+    counts, drawn = Counter(), 0
+    for _ in range(900):
+        some = policy._some_of(0, draw)
+        assert len(set(some)) == len(some) <= 32
+        counts.update(some)
+        drawn += len(some)
+    assert set(counts) == set(range(100, 100 + size))
+    expected = drawn / size
+    squares = sum((count - expected) ** 2 / expected for count in counts.values())
+    assert squares < 130  # of 89 degrees of freedom: 1 in 300
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_of_those_compared_the_best_one_leaves(classes, monkeypatch):
+    """By all rows offered and stored, whichever of these are compared."""
+    monkeypatch.setattr(herding, "_COMPARED", 4)
+    x, y = rows(150, classes=classes)
+    buffer = MultiStrategyBuffer(45, admission="herding", seed=0)
+    buffer.add(x[:45], y[:45], columns={"number": torch.arange(45)})
+    policy, told = buffer._policy, {}
+    some_of = policy._some_of
+
+    def spy(rank, draw):
+        told[rank] = some_of(rank, draw)
+        return told[rank]
+
+    monkeypatch.setattr(policy, "_some_of", spy)
+    for new in range(45, 150):
+        before = buffer.table.column("number").clone()
+        buffer.add(x[[new]], y[[new]], columns={"number": torch.tensor([new])})
+        candidates = {*before.tolist(), new}
+        (gone,) = candidates - set(buffer.table.column("number").tolist())
+        loser = int(y[gone])
+        compared = before[told[policy._ranks[loser]]].tolist()
+        assert len(compared) <= 4
+        own = [n for n in candidates if y[n] == loser]
+        mean = x[: new + 1][y[: new + 1] == loser].mean(0)
+
+        def apart(lost, own=own, mean=mean):
+            return float((x[[n for n in own if n != lost]].mean(0) - mean).norm())
+
+        candidates = compared + [new] * (int(y[new]) == loser)
+        assert gone == min(candidates, key=apart)
 
 
 @pytest.mark.parametrize("batch", [50, 400])

@@ -278,6 +278,7 @@ def strategy_of(kind, buffer):
     )
 
 
+@pytest.mark.filterwarnings("ignore:sampling .* has no effect")  # in that plugin
 @pytest.mark.parametrize("sampling", ["uniform", "mixed", "coreset"])
 @pytest.mark.parametrize("kind", MODELS)
 def test_the_rows_of_the_highest_value_are_kept(kind, sampling):

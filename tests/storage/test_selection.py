@@ -11,7 +11,12 @@ from avalanche.training.supervised import Naive
 from model_traces import assert_same_traces, traces
 from torch import nn
 
-from avalanche_ext import LeanEvaluationPlugin
+from avalanche_ext import (
+    AgeCriterion,
+    LeanEvaluationPlugin,
+    LossCriterion,
+    WeightedCriterion,
+)
 from avalanche_ext.storage.coreset import k_center
 from avalanche_ext.storage.selection import (
     CriterionSelectionStrategy,
@@ -141,3 +146,20 @@ def test_scores_that_are_no_numbers_are_named(class_stream):
             class_stream(2, 30).train_stream,
             CriterionSelectionStrategy(Broken(), seed=0),
         )
+
+
+@pytest.mark.parametrize(
+    "criterion",
+    [
+        "forgetting",
+        "age",
+        "access",
+        WeightedCriterion([LossCriterion(), AgeCriterion()]),
+    ],
+)
+def test_what_a_memory_knows_of_its_rows_is_refused(criterion):
+    """All rows would be alike, and the first ones kept without a word."""
+    with pytest.raises(ValueError, match="rows to select from have no past"):
+        CriterionSelectionStrategy(criterion)
+    part = WeightedCriterion([LossCriterion(), AgeCriterion()], {"age": 0})
+    assert CriterionSelectionStrategy(part).criterion is part

@@ -17,9 +17,11 @@ from avalanche_ext.storage.table import ExemplarTable
 
 ScoredRows = Mapping[str, Rows]
 """Rows to score, by column, ``n`` rows each: ``"x"`` as the context's ``call`` takes it,
-``"y"``, ``"task"`` where there are task labels, and what else is stored with
-them. ``"index"`` says at which slot of the memory each row is, −1 for none; without it,
-no row is stored."""
+``"y"``, ``"task"`` where there are task labels, and the further columns or items that came
+with them. ``"index"`` says at which slot of the memory each row is, −1 for none; without
+it, no row is stored. ``"arrival"``, ``"uses"`` and ``"drawn"`` are there of rows that are
+scored as they are stored, neither as they arrive nor in a training step: a criterion of
+these is ``live``."""
 
 
 class Criterion(Protocol):
