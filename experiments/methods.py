@@ -130,7 +130,7 @@ def multi_strategy_replay(
     seed: int,
     mem_size: int = 200,
     batch_size_mem: int = 10,
-    criteria: str = "forgetting",
+    criteria: str | None = None,
     admission: Admission = "herding",
     sampling: str = "mixed",
     temperature: float | None = None,
@@ -147,7 +147,7 @@ def multi_strategy_replay(
     from avalanche_ext import plugins
 
     at_least_one(mem_size=mem_size)
-    names, weights = _criteria(criteria)
+    names, weights = (None, None) if criteria is None else _criteria(criteria)
     plugin = plugins.multi_strategy_replay(
         mem_size,
         batch_size_mem=batch_size_mem,
@@ -253,16 +253,18 @@ def _replay(plugin: Any, row_per_class: bool = False) -> Recipe:
 def _criteria(text: str) -> tuple[list[str], dict[str, float]]:
     """Names and weights of ``loss,2*age``: a criterion each, after its weight if any."""
     weights: dict[str, float] = {}
+    names = []
     for part in text.split(","):
         weight, times, name = part.strip().rpartition("*")
         try:
-            weights[name.strip()] = float(weight) if times else 1.0
+            names.append(name.strip())
+            weights[names[-1]] = float(weight) if times else 1.0
         except ValueError as error:
             raise ValueError(
                 f"criteria={text!r}: write names, each after its weight if it has one, "
                 "such as loss,0.5*age"
             ) from error
-    return list(weights), weights
+    return names, weights
 
 
 def _described(allowed: dict[str, inspect.Parameter]) -> str:

@@ -17,9 +17,10 @@ def read(setting: str, text: str, annotation: Any) -> Any:
     :param setting: what was typed, for the message.
     :raises UserError: where it is none.
     """
-    for kind in _kinds(annotation):
-        if kind is NoneType and text.lower() == "none":
-            return None
+    kinds = _kinds(annotation)
+    if NoneType in kinds and text.lower() == "none":
+        return None
+    for kind in kinds:
         if kind is bool and text.lower() in ("true", "false"):
             return text.lower() == "true"
         if kind in (int, float, str):

@@ -19,7 +19,7 @@ from avalanche_ext.storage.items import check_task_item, has_task_items, item_na
 from avalanche_ext.storage.memory import Memory
 from avalanche_ext.storage.resident import row_source
 from avalanche_ext.storage.rows import Rows
-from avalanche_ext.storage.sampling import Sampling, make_sampling
+from avalanche_ext.storage.sampling import Sampling
 from avalanche_ext.storage.score_admission import Balance
 from avalanche_ext.storage.scored import Counters
 from avalanche_ext.storage.scorer import Scorer
@@ -69,7 +69,9 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
         grow by ``per_class`` rows with each class that is met.
     :param criteria: of the mixed score, by name
         (:data:`~avalanche_ext.storage.criteria.CRITERIA`) or as objects
-        (:class:`~avalanche_ext.storage.criteria.Criterion`).
+        (:class:`~avalanche_ext.storage.criteria.Criterion`). Sampling ``"priority"``
+        draws by the one that is given, or by the mixed score of several. ``None``: the
+        mixed score is that of ``"forgetting"``, and ``"priority"`` draws by the loss.
     :param weights: of the mixed score, by criterion's name; 1 where none is given.
     :param admission: what to keep: ``"reservoir"``, ``"ring"``, ``"class_balanced"``,
         ``"herding"`` or ``"score"`` (see
@@ -104,7 +106,7 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
         self,
         max_size: int | None,
         *,
-        criteria: Sequence[str | Criterion] = ("forgetting",),
+        criteria: Sequence[str | Criterion] | None = None,
         weights: Mapping[str, float] | None = None,
         admission: AdmissionName = "reservoir",
         sampling: str | Sampling = "uniform",
@@ -145,7 +147,7 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
         Memory.__init__(
             self,
             policy,
-            sampling=make_sampling(sampling, scores.names, temperature),
+            sampling=scores.sampling(sampling, temperature),
             scorer=Scorer(scores, loss=loss, layer=layer, call=self.form.call),
             value=value,
             grow_by=per_class if max_size is None else None,

@@ -132,10 +132,11 @@ def test_a_memory_of_several_criteria():
     recipe = build("multi-strategy-replay", options, seed=1)
     memory = recipe.memory
     assert memory.scorer.scores.mixed.weights == {"loss": 1.0, "age": 0.5}
-    assert (memory.admission, memory.sampling) == ("score", "loss")
+    assert (memory.admission, memory.sampling) == ("score", "mixed")
     assert recipe.row_per_class
     for setting, told in (
         ("criteria=loss,x*age", "write names"),
+        ("criteria=loss,2*loss", "several criteria are named ['loss']: give each once"),
         ("criteria=lost", "unknown criterion 'lost'"),
         ("criteria=0*loss", "at least one above 0"),
         ("sampling=lucky", "unknown sampling 'lucky'"),
@@ -148,3 +149,16 @@ def test_a_memory_of_several_criteria():
         assert told in str(raised.value)
     options = method_options("multi-strategy-replay", ["admission=reservoir"])
     assert not build("multi-strategy-replay", options, seed=1).row_per_class
+
+
+def test_what_priority_draws_by():
+    for settings, sampling, weights in (
+        ([], "mixed", {"forgetting": 1.0}),
+        (["sampling=priority"], "loss", {"forgetting": 1.0}),
+        (["criteria=none", "sampling=priority"], "loss", {"forgetting": 1.0}),
+        (["criteria=gradient", "sampling=priority"], "gradient", {"gradient": 1.0}),
+    ):
+        options = method_options("multi-strategy-replay", settings)
+        memory = build("multi-strategy-replay", options, seed=1).memory
+        assert memory.sampling == sampling
+        assert memory.scorer.scores.mixed.weights == weights

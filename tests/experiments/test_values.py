@@ -13,7 +13,12 @@ Mixed = Literal["mean", "other"] | Pair
 @pytest.mark.parametrize(
     ("text", "kind", "value"),
     [
-        *(("3", int | None, 3), ("none", int | None, None), ("1e-3", float, 1e-3)),
+        *(
+            ("3", int | None, 3),
+            ("none", int | None, None),
+            ("none", str | None, None),
+            ("1e-3", float, 1e-3),
+        ),
         *(("True", bool, True), ("text", str, "text"), ("other", Mixed, "other")),
         *(("1,0.5", Mixed, [1.0, 0.5]), (str(2**63 - 1), int, 2**63 - 1)),
     ],

@@ -54,7 +54,6 @@ CONSTRUCTION = {
     ),
     "criteria as one name": ({"criteria": "loss"}, "got 'loss'", "give ['loss']"),
     "no criteria": ({"criteria": []}, "no criteria to combine", "name at least one"),
-    "criteria None": ({"criteria": None}, "a list of names", "got None"),
     "criteria unordered": ({"criteria": {"loss"}}, "a list of names", "got {'loss'}"),
     "criteria twice": ({"criteria": ["age", "age"]}, "['age']", "a name of its own"),
     "weight below 0": (
