@@ -9,6 +9,7 @@ strategy, because ``torch.optim`` removes its submodules from its namespace, so 
 
 import os
 import pickle
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from torch.nn.parameter import is_lazy
 
 from avalanche_ext import in_place
 from avalanche_ext.arguments import whole_number
+from avalanche_ext.settings import TellsSettings, differences
 
 
 def save(
@@ -79,11 +81,12 @@ def load(
 ) -> tuple[Any, int]:
     """Take over a saved strategy's state, and the random generators' state.
 
-    ``strategy`` must have been made as the saved one was. It, its model and optimizer,
-    plugins, memories and metrics take over the saved state in place, their options
-    included, so whatever refers to them stays right. Parameters, loggers, data sets
-    and transforms are new objects: reach them through the strategy from here on. Rows
-    go to the device, or the directory, of the strategy's own tables.
+    ``strategy`` must have been made as the saved one was, with plugins of the same
+    settings; seeds, devices and directories may differ. It, its model and optimizer,
+    plugins, memories and metrics take over the saved state in place, so whatever refers
+    to them stays right. Parameters, loggers, data sets and transforms are new objects:
+    reach them through the strategy from here on. Rows go to the device, or the
+    directory, of the strategy's own tables.
 
     >>> strategy, start = load(strategy, "run.ckpt", missing_ok=True)  # doctest: +SKIP
     >>> for experience in benchmark.train_stream[start:]:              # doctest: +SKIP
@@ -97,7 +100,8 @@ def load(
     :return: the strategy and the experience to go on with.
     :raises FileNotFoundError: without a file.
     :raises ValueError: for a file that is no checkpoint, or the checkpoint of a strategy
-        of another type, or with another model, optimizer or plugins; nothing changed.
+        of another type, or with another model, optimizer, plugins or settings of them;
+        nothing changed.
     """
     path = Path(path)
     if not path.exists():
@@ -152,8 +156,18 @@ def _form(strategy: Any) -> dict[str, Any]:
         "plugins": [_name(plugin) for plugin in strategy.plugins],
         "shapes": {n: tuple(p.shape) for n, p in parameters.items() if not is_lazy(p)},
         "growing": [n for n, p in parameters.items() if n.startswith(growing)],
+        "settings": {
+            f"{_name(part)} at {_told(place)}": part.settings
+            for place, part in in_place.parts(strategy).items()
+            if isinstance(part, TellsSettings)
+        },
         "lazy": [n for n, p in parameters.items() if is_lazy(p)],
     }
+
+
+def _told(place: str) -> str:
+    """``.plugins.0.buffer`` as ``plugins[0].buffer``."""
+    return re.sub(r"\.(\d+)", r"[\1]", place)[1:]
 
 
 def _name(part: Any) -> str:
@@ -164,6 +178,8 @@ def _differences(saved: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator
     for what in ("strategy", "model", "optimizer", "plugins"):
         if saved[what] != given[what]:
             yield f"its {what} {_listed(saved[what])}, here {_listed(given[what])}"
+    if saved["plugins"] == given["plugins"]:
+        yield from _other_settings(saved.get("settings", {}), given["settings"])
     if saved["model"] != given["model"]:
         return
     growing = {*saved["growing"], *given["growing"]}
@@ -180,6 +196,14 @@ def _differences(saved: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator
         first = 1 if name in growing else 0  # a head that grows has further outputs
         if name in here and there[name][first:] != here[name][first:]:
             yield f"parameter {name} has shape {there[name]}, here {here[name]}"
+
+
+def _other_settings(
+    saved: Mapping[str, Any], given: Mapping[str, Any]
+) -> Iterator[str]:
+    for part in saved:
+        for name, then, now in differences(saved[part], given.get(part, {})):
+            yield f"its {part} has {name}={then!r}, here {now!r}"
 
 
 def _listed(names: Any) -> str:

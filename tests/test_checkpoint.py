@@ -10,11 +10,13 @@ import pytest
 import torch
 from avalanche.checkpointing import maybe_load_checkpoint
 from avalanche.models import IncrementalClassifier
+from avalanche.training.plugins import ReplayPlugin
 from avalanche.training.supervised import Cumulative, Naive
 from torch import nn
 
 import avalanche_ext
 from avalanche_ext import (
+    AgeCriterion,
     EvaluationRecord,
     LeanEvaluationPlugin,
     MultiStrategyBuffer,
@@ -24,6 +26,8 @@ from avalanche_ext import (
     checkpoint,
     class_balanced_replay,
     er_ring,
+    forgetting_metrics,
+    multi_strategy_replay,
     reservoir_replay,
 )
 
@@ -216,6 +220,104 @@ def test_another_run_is_refused_and_left_alone(other, class_stream, tmp_path):
     assert strategy.model is model
     for a, b in zip(before, model.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+MADE = {
+    "memory": (50,),
+    "batch_size_mem": 8,
+    "resident": {},
+    "metrics": accuracy_metrics,
+}
+
+
+def of_settings(**changed):
+    """A strategy whose plugins have some other settings."""
+    own = {**MADE, **changed}
+    memory, resident, metrics = (own.pop(n) for n in ("memory", "resident", "metrics"))
+    preset = own.pop("preset", reservoir_replay)
+    replay = preset(*memory, **own)
+    return run(net(), [replay, ResidentDataPlugin(**resident)], metrics())
+
+
+def halves(k):
+    return 0.5, 0.5
+
+
+SETTINGS = {
+    "capacity": (
+        {"memory": (60,)},
+        r"MultiStrategyBuffer at plugins\[0\].buffer has max_size=50, here 60",
+    ),
+    "admission": (
+        {"preset": er_ring},
+        "plugins.* has admission='reservoir', here 'ring'",
+    ),
+    "several": (
+        {"batch_size_mem": 9, "feed": "every_epoch"},
+        r"RehearsalPlugin at plugins\[0\] has batch_size_mem=8, here 9; its .* has "
+        "feed='first_epoch', here 'every_epoch'",
+    ),
+    "weights": ({"loss_weights": (0.5, 2)}, r"loss_weights=None, here \[0.5, 2\]"),
+    "a function": ({"loss_weights": halves}, "loss_weights=None, here 'halves'"),
+    "criteria": (
+        {"preset": multi_strategy_replay, "criteria": [AgeCriterion(50)]},
+        r"criteria=None, here \[\"AgeCriterion\(tau=50, name='age'\)\"\]",
+    ),
+    "resident": (
+        {"resident": {"max_bytes": 1e6}},
+        r"ResidentDataPlugin at plugins\[1\] has max_bytes=None, here 1000000.0",
+    ),
+    "metrics": (
+        {"metrics": forgetting_metrics},
+        r"LeanEvaluationPlugin at evaluator has metrics=\['ExperienceAccuracy', ",
+    ),
+}
+
+
+@pytest.mark.parametrize("other", SETTINGS)
+def test_other_settings_of_a_plugin_are_refused(other, tmp_path):
+    """They would be those saved, and nobody would know."""
+    checkpoint.save(of_settings(), tmp_path / "run.ckpt")
+    changed, message = SETTINGS[other]
+    strategy = of_settings(**changed)
+    with pytest.raises(ValueError, match=f"another run: .*{message}") as error:
+        checkpoint.load(strategy, tmp_path / "run.ckpt")
+    assert "\n" not in str(error.value)
+    checkpoint.load(of_settings(), tmp_path / "run.ckpt")
+
+
+def test_what_changes_during_a_run_is_no_setting(class_stream, tmp_path):
+    """A memory that grows or was resized, counters, seeds, devices."""
+
+    def growing(seed, **place):
+        memory = MultiStrategyBuffer(
+            None, admission="ring", per_class=3, seed=seed, **place
+        )
+        other = RehearsalPlugin(MultiStrategyBuffer(30, seed=seed), 2)
+        return run(net(), [RehearsalPlugin(memory, 2), other])
+
+    saved = growing(0)
+    saved.plugins[1].buffer.set_size(7)
+    for experience in class_stream().train_stream[:2]:
+        saved.train(experience, eval_streams=[])
+    checkpoint.save(saved, tmp_path / "run.ckpt")
+    loaded, _ = checkpoint.load(growing(1, device="cpu"), tmp_path / "run.ckpt")
+    assert loaded.plugins[0].buffer.max_size == 12
+    assert loaded.plugins[1].buffer.max_size == 7
+    assert loaded.plugins[0].replayed == saved.plugins[0].replayed > 0
+    checkpoint.save(loaded, tmp_path / "run.ckpt")
+    checkpoint.load(growing(2), tmp_path / "run.ckpt")
+
+
+def test_the_memory_of_upstreams_plugin_is_compared_too(tmp_path):
+    def replay(admission):
+        memory = MultiStrategyBuffer(20, admission=admission, seed=0)
+        return run(net(), [ReplayPlugin(20, storage_policy=memory)])
+
+    checkpoint.save(replay("ring"), tmp_path / "run.ckpt")
+    told = r"at plugins\[0\].storage_policy has admission='ring', here 'herding'"
+    with pytest.raises(ValueError, match=told):
+        checkpoint.load(replay("herding"), tmp_path / "run.ckpt")
 
 
 def test_a_head_that_grew_is_the_same_model(class_stream, tmp_path):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from avalanche_ext.arguments import check_flag, whole_number
 from avalanche_ext.gradients import Criterion as Loss
+from avalanche_ext.settings import TellsSettings, settings_of
 from avalanche_ext.storage.admission import AdmissionName, make_admission
 from avalanche_ext.storage.criteria import Criterion
 from avalanche_ext.storage.items import check_task_item, has_task_items, item_names
@@ -34,7 +35,7 @@ from avalanche_ext.storage.value import Value
 _COMPARED_AT_ONCE = 256  # rows of an experience, by an admission by value
 
 
-class MultiStrategyBuffer(Memory, ExemplarsBuffer):
+class MultiStrategyBuffer(Memory, ExemplarsBuffer, TellsSettings):
     """A rehearsal memory whose admission and sampling are chosen separately, by criteria
     where that is wanted.
 
@@ -123,6 +124,7 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
         directory: str | Path | None = None,
         seed: int | None = None,
     ) -> None:
+        self._settings = settings_of(locals(), but=("device", "directory", "seed"))
         policy = make_admission(admission, per_class, balance)
         value = Value(w_age, w_use)
         if not policy.needs_values:
