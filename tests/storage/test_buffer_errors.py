@@ -139,6 +139,19 @@ def test_what_is_something_else(options, told):
     refused(lambda: MultiStrategyBuffer(9, **options), *told, error=TypeError)
 
 
+@pytest.mark.parametrize("below", ["", "rows/of/mine"])
+def test_a_directory_that_cannot_be_written(below, tmp_path):
+    """At once, not when the first rows are kept."""
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / below
+    refused(
+        lambda: MultiStrategyBuffer(3, directory=folder),
+        *(f"directory '{folder}' cannot be written", "file: Not a directory: name a"),
+    )
+    MultiStrategyBuffer(3, directory=tmp_path / "there" / below)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 USE = {
     "sampling": (lambda m: m.sample(2, "herring"), "'herring'", "'uniform'", "'loss'"),
     "score": (lambda m: m.scores("herring"), "'herring'", "'loss'", "'age'"),
