@@ -8,7 +8,7 @@ from experiments.errors import UserError, unknown
 from experiments.recipe import Recipe
 from experiments.upstream import UPSTREAM
 from experiments.upstream_limits import at_least_one
-from experiments.values import Pair, described, read, word
+from experiments.values import Count, Pair, described, read, word
 
 Feed = Literal["first_epoch", "every_epoch", "experience"]
 """When rows are offered to a memory: with each minibatch of the first or of every epoch,
@@ -46,7 +46,7 @@ def cumulative(*, seed: int) -> Recipe:
 def reservoir_replay(
     *,
     seed: int,
-    mem_size: int = 200,
+    mem_size: Count = 200,
     batch_size_mem: int = 10,
     feed: Feed = "first_epoch",
     loss_weights: LossWeights | Pair = "mean",
@@ -71,8 +71,8 @@ def reservoir_replay(
 def er_ring(
     *,
     seed: int,
-    mem_size: int | None = 200,
-    per_class: int | None = None,
+    mem_size: Count | None = 200,
+    per_class: Count | None = None,
     batch_size_mem: int = 10,
     feed: Feed = "first_epoch",
     loss_weights: LossWeights | Pair = "mean",
@@ -102,7 +102,7 @@ def er_ring(
 def class_balanced_replay(
     *,
     seed: int,
-    mem_size: int = 200,
+    mem_size: Count = 200,
     batch_size_mem: int = 10,
     feed: Feed = "first_epoch",
     loss_weights: LossWeights | Pair = "mean",
@@ -128,7 +128,7 @@ def class_balanced_replay(
 def multi_strategy_replay(
     *,
     seed: int,
-    mem_size: int = 200,
+    mem_size: Count = 200,
     batch_size_mem: int = 10,
     criteria: str | None = None,
     admission: Admission = "herding",

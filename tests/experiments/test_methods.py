@@ -87,6 +87,7 @@ def test_plain_options_of_the_plugin_can_be_set(method):
         ("loss_weights=1,x", "'x' is not float"),
         ("loss_weights=1,-1", "loss_weights must be two numbers of 0 or more"),
         ("train_metrics=some", "'some' is not all or current"),
+        ("mem_size=1.5", "'1.5' is not int from 1 on"),
         ("mem_size=0", "mem_size=0 must be 1 or more"),
         ("mem_size=-9999999999999999999", "use a whole number below 2**63"),
         ("mem_size=9223372036854775808", "use a whole number below 2**63"),
