@@ -9,20 +9,29 @@ strategy, because ``torch.optim`` removes its submodules from its namespace, so 
 
 import os
 import pickle
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 from avalanche.checkpointing import maybe_load_checkpoint
 from avalanche.models import DynamicModule
 from avalanche.training.determinism.rng_manager import RNGManager
+from avalanche.training.templates.base_sgd import BaseSGDTemplate
 from torch.nn.parameter import is_lazy
 
 from avalanche_ext import in_place
 from avalanche_ext.arguments import whole_number
+from avalanche_ext.settings import TellsSettings, differences
+
+_DAMAGED = (
+    "{} is not a whole checkpoint, it was cut short or damaged: take another copy, or "
+    "begin anew"
+)
 
 
 def save(
@@ -39,9 +48,13 @@ def save(
     :param next_experience: what :func:`load` returns as the experience to go on with;
         by default the number of experiences trained (on an online stream, of
         sub-experiences).
-    :raises ValueError: for a ``next_experience`` that is no number of experiences.
+    :raises TypeError: for other things than a strategy and a path.
+    :raises ValueError: for a folder, or a ``next_experience`` that is no number of
+        experiences.
+    :raises OSError: where the file cannot be written.
     :raises RuntimeError: inside ``train`` or ``eval``.
     """
+    path = _file("save", strategy, path)
     if strategy.experience is not None:
         raise RuntimeError(
             f"{type(strategy).__name__} is at work on experience "
@@ -59,15 +72,16 @@ def save(
         "rng_manager": RNGManager,
         "exp_counter": next_experience,
     }
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with _optimizer_modules():
-            torch.save(content, unfinished, pickle_module=in_place.pickling(strategy))
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with _told_of_writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with _optimizer_modules(), open(unfinished, "wb") as file:
+                torch.save(content, file, pickle_module=in_place.pickling(strategy))
+            os.replace(unfinished, path)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
 
 
 def load(
@@ -79,11 +93,12 @@ def load(
 ) -> tuple[Any, int]:
     """Take over a saved strategy's state, and the random generators' state.
 
-    ``strategy`` must have been made as the saved one was. It, its model and optimizer,
-    plugins, memories and metrics take over the saved state in place, their options
-    included, so whatever refers to them stays right. Parameters, loggers, data sets
-    and transforms are new objects: reach them through the strategy from here on. Rows
-    go to the device, or the directory, of the strategy's own tables.
+    ``strategy`` must have been made as the saved one was, with plugins of the same
+    settings; seeds, devices and directories may differ. It, its model and optimizer,
+    plugins, memories and metrics take over the saved state in place, so whatever refers
+    to them stays right. Parameters, loggers, data sets and transforms are new objects:
+    reach them through the strategy from here on. Rows go to the device, or the
+    directory, of the strategy's own tables.
 
     >>> strategy, start = load(strategy, "run.ckpt", missing_ok=True)  # doctest: +SKIP
     >>> for experience in benchmark.train_stream[start:]:              # doctest: +SKIP
@@ -95,11 +110,13 @@ def load(
     :param map_location: as for ``torch.load``.
     :param missing_ok: without a file return ``(strategy, 0)``, for scripts that resume.
     :return: the strategy and the experience to go on with.
+    :raises TypeError: for other things than a strategy and a path.
     :raises FileNotFoundError: without a file.
-    :raises ValueError: for a file that is no checkpoint, or the checkpoint of a strategy
-        of another type, or with another model, optimizer or plugins; nothing changed.
+    :raises ValueError: for a folder, a file that is no checkpoint or was cut short, or the
+        checkpoint of a strategy of another type, or with another model, optimizer,
+        plugins or settings of them; nothing changed.
     """
-    path = Path(path)
+    path = _file("load", strategy, path)
     if not path.exists():
         if missing_ok:
             return strategy, 0
@@ -107,6 +124,11 @@ def load(
             f"no checkpoint at {path}: save one first, or give missing_ok=True to start "
             "from the first experience"
         )
+    with path.open("rb") as file:
+        if file.read(4) == b"PK\3\4" and not is_zipfile(
+            path
+        ):  # torch says little of it
+            raise ValueError(_DAMAGED.format(path))
     with _optimizer_modules(), in_place.into(strategy):
         try:
             loaded: tuple[Any, int] = maybe_load_checkpoint(
@@ -116,7 +138,43 @@ def load(
             raise ValueError(
                 f"{path} is not a checkpoint ({error!r}): name a file that save() wrote"
             ) from error
+        except RuntimeError as error:
+            if "PytorchStreamReader" not in str(error):
+                raise
+            raise ValueError(_DAMAGED.format(path)) from error
     return loaded
+
+
+def _file(call: str, strategy: Any, path: Any) -> Path:
+    """The path, where both arguments can be what they should."""
+    if not isinstance(strategy, BaseSGDTemplate) or not isinstance(
+        path, (str, os.PathLike)
+    ):
+        given = [
+            x if x is None or isinstance(x, str) else _name(x) for x in (strategy, path)
+        ]
+        raise TypeError(
+            f"{call}(strategy, path) takes a strategy of Avalanche and the path of a file, "
+            f"in this order, got {given[0]!r} and {given[1]!r}"
+        )
+    place = Path(path)
+    if place.is_dir():
+        raise ValueError(f"{place} is a folder: name a file, as {place / 'run.ckpt'}")
+    return place
+
+
+@contextmanager
+def _told_of_writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        full = "inline_container" in str(error)  # of torch's writer, which says no more
+        if not full and not isinstance(error, OSError):
+            raise
+        reason = "the disk may be full" if full else error.strerror  # type: ignore[union-attr]
+        raise OSError(
+            f"cannot write {path} ({reason}): name another file, or free the place"
+        ) from error
 
 
 class _Form(dict[str, Any]):
@@ -152,8 +210,18 @@ def _form(strategy: Any) -> dict[str, Any]:
         "plugins": [_name(plugin) for plugin in strategy.plugins],
         "shapes": {n: tuple(p.shape) for n, p in parameters.items() if not is_lazy(p)},
         "growing": [n for n, p in parameters.items() if n.startswith(growing)],
+        "settings": {
+            f"{_name(part)} at {_told(place)}": part.settings
+            for place, part in in_place.parts(strategy).items()
+            if isinstance(part, TellsSettings)
+        },
         "lazy": [n for n, p in parameters.items() if is_lazy(p)],
     }
+
+
+def _told(place: str) -> str:
+    """``.plugins.0.buffer`` as ``plugins[0].buffer``."""
+    return re.sub(r"\.(\d+)", r"[\1]", place)[1:]
 
 
 def _name(part: Any) -> str:
@@ -164,6 +232,8 @@ def _differences(saved: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator
     for what in ("strategy", "model", "optimizer", "plugins"):
         if saved[what] != given[what]:
             yield f"its {what} {_listed(saved[what])}, here {_listed(given[what])}"
+    if saved["plugins"] == given["plugins"]:
+        yield from _other_settings(saved.get("settings", {}), given["settings"])
     if saved["model"] != given["model"]:
         return
     growing = {*saved["growing"], *given["growing"]}
@@ -180,6 +250,14 @@ def _differences(saved: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator
         first = 1 if name in growing else 0  # a head that grows has further outputs
         if name in here and there[name][first:] != here[name][first:]:
             yield f"parameter {name} has shape {there[name]}, here {here[name]}"
+
+
+def _other_settings(
+    saved: Mapping[str, Any], given: Mapping[str, Any]
+) -> Iterator[str]:
+    for part in saved:
+        for name, then, now in differences(saved[part], given.get(part, {})):
+            yield f"its {part} has {name}={then!r}, here {now!r}"
 
 
 def _listed(names: Any) -> str:

@@ -124,12 +124,16 @@ def from_arrays(
             f"{source}: y_train holds the class {classes[0]} alone; give two or more"
         )
     tested = np.unique(y_test)
-    if not np.array_equal(classes, tested):
-        odd = np.setxor1d(classes, tested).tolist()
-        raise UserError(
-            f"{source}: the classes {odd} are in one of y_train and y_test only; "
-            "give every class rows in both"
-        )
+    for here, there, own, other in (
+        ("y_train", "y_test", classes, tested),
+        ("y_test", "y_train", tested, classes),
+    ):
+        if odd := np.setdiff1d(own, other).tolist():
+            below = "; leave out rows that have no class" * (min(odd) < 0)
+            raise UserError(
+                f"{source}: the classes {odd} of {here} are not in {there}: give every "
+                f"class rows in both{below}"
+            )
     return Arrays(
         _inputs(x_train),
         np.searchsorted(classes, y_train).astype(np.int64),

@@ -4,6 +4,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,8 @@ def leave(directory: Path, rows: dict[str, np.ndarray] | None) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
+        with suppress(OSError):  # nothing half-written stays
+            path.unlink()
         raise UserError(
             f"cannot write {path} ({error}): name another folder by --out DIR"
         ) from error

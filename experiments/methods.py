@@ -9,7 +9,7 @@ from experiments.importance import adaptive_ewc, si
 from experiments.recipe import Recipe
 from experiments.upstream import UPSTREAM
 from experiments.upstream_limits import at_least_one
-from experiments.values import Pair, described, read, word
+from experiments.values import Count, Pair, described, read, word
 
 Feed = Literal["first_epoch", "every_epoch", "experience"]
 """When rows are offered to a memory: with each minibatch of the first or of every epoch,
@@ -47,7 +47,7 @@ def cumulative(*, seed: int) -> Recipe:
 def reservoir_replay(
     *,
     seed: int,
-    mem_size: int = 200,
+    mem_size: Count = 200,
     batch_size_mem: int = 10,
     feed: Feed = "first_epoch",
     loss_weights: LossWeights | Pair = "mean",
@@ -72,8 +72,8 @@ def reservoir_replay(
 def er_ring(
     *,
     seed: int,
-    mem_size: int | None = 200,
-    per_class: int | None = None,
+    mem_size: Count | None = 200,
+    per_class: Count | None = None,
     batch_size_mem: int = 10,
     feed: Feed = "first_epoch",
     loss_weights: LossWeights | Pair = "mean",
@@ -103,7 +103,7 @@ def er_ring(
 def class_balanced_replay(
     *,
     seed: int,
-    mem_size: int = 200,
+    mem_size: Count = 200,
     batch_size_mem: int = 10,
     feed: Feed = "first_epoch",
     loss_weights: LossWeights | Pair = "mean",
@@ -129,9 +129,9 @@ def class_balanced_replay(
 def multi_strategy_replay(
     *,
     seed: int,
-    mem_size: int = 200,
+    mem_size: Count = 200,
     batch_size_mem: int = 10,
-    criteria: str = "forgetting",
+    criteria: str | None = None,
     admission: Admission = "herding",
     sampling: str = "mixed",
     temperature: float | None = None,
@@ -148,7 +148,7 @@ def multi_strategy_replay(
     from avalanche_ext import plugins
 
     at_least_one(mem_size=mem_size)
-    names, weights = _criteria(criteria)
+    names, weights = (None, None) if criteria is None else _criteria(criteria)
     plugin = plugins.multi_strategy_replay(
         mem_size,
         batch_size_mem=batch_size_mem,
@@ -256,16 +256,18 @@ def _replay(plugin: Any, row_per_class: bool = False) -> Recipe:
 def _criteria(text: str) -> tuple[list[str], dict[str, float]]:
     """Names and weights of ``loss,2*age``: a criterion each, after its weight if any."""
     weights: dict[str, float] = {}
+    names = []
     for part in text.split(","):
         weight, times, name = part.strip().rpartition("*")
         try:
-            weights[name.strip()] = float(weight) if times else 1.0
+            names.append(name.strip())
+            weights[names[-1]] = float(weight) if times else 1.0
         except ValueError as error:
             raise ValueError(
                 f"criteria={text!r}: write names, each after its weight if it has one, "
                 "such as loss,0.5*age"
             ) from error
-    return list(weights), weights
+    return names, weights
 
 
 def _described(allowed: dict[str, inspect.Parameter]) -> str:

@@ -21,7 +21,7 @@ from experiments.finished_run import FinishedRun, as_array, load_run
 from experiments.memory_page import memory_section
 from experiments.quantities import QUANTITIES
 from experiments.spread import mean_and_sd
-from experiments.store import NO_MATTER
+from experiments.store import NO_MATTER, write_whole
 
 
 def write_report(run_directories: Sequence[Path], output: Path) -> Path:
@@ -63,7 +63,7 @@ def write_report(run_directories: Sequence[Path], output: Path) -> Path:
         line_style=figures.line_style,
     )
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(page, encoding="utf-8")
+    write_whole(output, page)
     return output
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ def run(options: Run, command: str) -> None:
     directory = run_directory(job, _device("auto"))
     job = dataclasses.replace(job, directory=directory)
     config = configuration(job, command)
-    check_writable(directory)
+    check_writable(directory, options.seed_list)
     results = {} if options.overwrite else store.finished(directory, config)
     again = [seed for seed in options.seed_list if seed in results]
     used = {directory.name: again}
@@ -140,23 +140,26 @@ def _check_data(options: Run, arrays: Arrays, groups: list[list[int]]) -> None:
     check_portions(kept.y_train, groups, options.samples, options.label_noise)
 
 
-def check_writable(directory: Path) -> None:
+def check_writable(directory: Path, seeds: Iterable[int] = ()) -> None:
     """Refuse a place that could not take the results, before the work is done.
 
+    :param seeds: of a run: their places in it are tried too.
     :raises UserError: where nothing can be made in it, or in the folder above that is
         there already; nothing is left behind.
     """
-    there = directory.absolute()
-    try:
-        while not there.exists():
-            there = there.parent
-        # Permissions do not tell: nobody can write to some file systems.
-        with tempfile.TemporaryDirectory(dir=there):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {there} ({error.strerror}): name another place by --out"
-        ) from error
+    for place in (directory, *(store.seed_directory(directory, s) for s in seeds)):
+        there = place.absolute()
+        try:
+            while not there.exists():
+                there = there.parent
+            # Permissions do not tell: nobody can write to some file systems.
+            with tempfile.TemporaryDirectory(dir=there):
+                pass
+        except OSError as error:
+            raise UserError(
+                f"cannot write to {there} ({error.strerror}): name another place by "
+                "--out"
+            ) from error
 
 
 def _device(name: str) -> str:

@@ -1,6 +1,7 @@
 """The named data sets, where each is looked for, and its defaults."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,7 @@ import numpy as np
 from experiments.data import KEYS, Arrays, class_groups, from_arrays, read_npz
 from experiments.errors import UserError, unknown
 from experiments.pixel_maps import Pixels
+from experiments.torchvision_files import damage
 
 DIGITS_SPLIT_SEED = 0
 
@@ -115,6 +117,8 @@ def _public(
 
     import torchvision.datasets
 
+    place = data_root / folder
+    new = [path for path in (place, *place.parents) if not path.exists()]
     try:
         train, test = (
             getattr(torchvision.datasets, dataset)(
@@ -122,19 +126,28 @@ def _public(
             )
             for part in (True, False)
         )
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, ValueError, AssertionError) as error:
+        for path in new:  # what a download made and left empty
+            with suppress(OSError):
+                path.rmdir()
+        reason = (str(error).splitlines() or [repr(error)])[0]
+        if wrong := damage(place):
+            raise UserError(
+                f"no data for {benchmark!r}: {wrong} ({reason}); remove {place} and add "
+                "--download to fetch it anew"
+            ) from error
+        looked = f"looked for {', '.join(map(str, places))} and {place}"
         raise UserError(
             f"no data for {benchmark!r} ({'download failed: ' if download else ''}"
-            f"{str(error).splitlines()[0]}): looked for "
-            f"{', '.join(map(str, places))} and {data_root / folder}; name their "
-            "folder by --data-root DIR, or add --download to fetch it there"
+            f"{reason}): {looked}; name their folder by --data-root DIR"
+            + ", or add --download to fetch it there" * (not download)
         ) from error
     return from_arrays(
         np.asarray(train.data),
         np.asarray(train.targets),
         np.asarray(test.data),
         np.asarray(test.targets),
-        str(data_root / folder),
+        str(place),
     )
 
 

@@ -2,8 +2,8 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -62,29 +62,40 @@ def write_seed(
     earlier one goes.
     """
     directory = seed_directory(run, seed)
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "result.json").unlink(missing_ok=True)
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    write_json(directory / "config.json", {**config, "seed": seed, "created": created})
-    (directory / MEMORY).unlink(missing_ok=True)
-    if memory_part(directory).exists():
-        os.replace(memory_part(directory), directory / MEMORY)
-    write_json(directory / "result.json", result)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "result.json").unlink(missing_ok=True)
+        write_json(
+            directory / "config.json", {**config, "seed": seed, "created": created}
+        )
+        (directory / MEMORY).unlink(missing_ok=True)
+        if memory_part(directory).exists():
+            os.replace(memory_part(directory), directory / MEMORY)
+        write_json(directory / "result.json", result)
+    except OSError:
+        with suppress(OSError):
+            memory_part(directory).unlink()
+        raise
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write a file whole or not at all, with a line for each key."""
+    """:func:`write_whole`, with a line for each key."""
     lines = [f" {json.dumps(key)}: {_text(item)}" for key, item in value.items()]
-    text = "{\n" + ",\n".join(lines) + "\n}\n"
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    write_whole(path, "{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all: a full disk leaves what there was."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

@@ -17,6 +17,7 @@ from experiments.upstream_limits import (
     one_head,
     with_task_zero,
 )
+from experiments.values import Count
 
 if TYPE_CHECKING:
     from experiments.benchmarks import Benchmark
@@ -27,7 +28,7 @@ GSS_REPLAY = 32
 
 
 def replay(
-    *, seed: int, mem_size: int = 200, batch_size_mem: int | None = None
+    *, seed: int, mem_size: Count = 200, batch_size_mem: int | None = None
 ) -> Recipe:
     """ReplayPlugin as it comes; online its memory stops taking new rows."""
     from avalanche.training.plugins import ReplayPlugin
@@ -38,7 +39,7 @@ def replay(
 
 
 def reservoir_replay(
-    *, seed: int, mem_size: int = 200, batch_size_mem: int | None = None
+    *, seed: int, mem_size: Count = 200, batch_size_mem: int | None = None
 ) -> Recipe:
     """ReplayPlugin with ReservoirSamplingBuffer, filled at the end of experiences."""
     from avalanche.training.plugins import ReplayPlugin
@@ -122,7 +123,7 @@ def agem(
 def der(
     *,
     seed: int,
-    mem_size: int = 200,
+    mem_size: Count = 200,
     batch_size_mem: int | None = None,
     alpha: float = 0.1,
     beta: float = 0.5,
@@ -155,7 +156,7 @@ def der(
     )
 
 
-def gss(*, seed: int, mem_size: int = 200, mem_strength: int = 5) -> Recipe:
+def gss(*, seed: int, mem_size: Count = 200, mem_strength: int = 5) -> Recipe:
     """GSS_greedyPlugin; adds gradients of single rows of the batch to each update."""
     from avalanche.training.plugins import GSS_greedyPlugin
 
@@ -191,7 +192,7 @@ def gss(*, seed: int, mem_size: int = 200, mem_strength: int = 5) -> Recipe:
 
 
 def mir(
-    *, seed: int, mem_size: int = 200, batch_size_mem: int = 10, subsample: int = 200
+    *, seed: int, mem_size: Count = 200, batch_size_mem: int = 10, subsample: int = 200
 ) -> Recipe:
     """MIRPlugin; labels of an experience's last batch are not replayed in the next."""
     from avalanche.training.plugins import MIRPlugin
@@ -213,7 +214,7 @@ def mir(
 def mer(
     *,
     seed: int,
-    mem_size: int = 200,
+    mem_size: Count = 200,
     batch_size_mem: int = 10,
     n_inner_steps: int = 5,
     beta: float = 0.1,

@@ -3,12 +3,15 @@
 import math
 from collections.abc import Sequence
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from experiments.errors import UserError
 
 Pair = tuple[float, float]
 """Two numbers, typed C,R."""
+
+Count = Annotated[int, "from 1 on"]
+"""What there has to be one of."""
 
 
 def read(setting: str, text: str, annotation: Any) -> Any:
@@ -17,9 +20,10 @@ def read(setting: str, text: str, annotation: Any) -> Any:
     :param setting: what was typed, for the message.
     :raises UserError: where it is none.
     """
-    for kind in _kinds(annotation):
-        if kind is NoneType and text.lower() == "none":
-            return None
+    kinds = _kinds(annotation)
+    if NoneType in kinds and text.lower() == "none":
+        return None
+    for kind in map(_bare, kinds):
         if kind is bool and text.lower() in ("true", "false"):
             return text.lower() == "true"
         if kind in (int, float, str):
@@ -40,6 +44,8 @@ def described(annotation: Any) -> str:
         return " or ".join(map(described, kinds))
     if annotation is NoneType:
         return "none"
+    if get_origin(annotation) is Annotated:
+        return f"{described(_bare(annotation))} {get_args(annotation)[1]}"
     if annotation == Pair:
         return "two numbers C,R"
     choices = get_args(annotation)
@@ -53,6 +59,11 @@ def word(value: Any) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ",".join(map(word, value)) or "none"
     return str(value)
+
+
+def _bare(kind: Any) -> Any:
+    """Without what is told of it."""
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 
 def _kinds(annotation: Any) -> tuple[Any, ...]:

@@ -8,12 +8,14 @@ from avalanche.evaluation.metric_definitions import GenericPluginMetric, PluginM
 from avalanche.logging import BaseLogger
 from avalanche.training.plugins import EvaluationPlugin
 
+from avalanche_ext.settings import TellsSettings, settings_of
+
 _CALLBACKS = tuple(
     name for name in dir(SupervisedPlugin) if name.startswith(("before_", "after_"))
 )
 
 
-class LeanEvaluationPlugin(EvaluationPlugin):
+class LeanEvaluationPlugin(EvaluationPlugin, TellsSettings):
     """Avalanche's ``EvaluationPlugin``, visited only where a metric or logger listens.
 
     The original copies the experience at each of the ten callbacks of a training
@@ -45,6 +47,10 @@ class LeanEvaluationPlugin(EvaluationPlugin):
                 raise TypeError(
                     f"loggers must be of Avalanche's BaseLogger, got {logger!r}"
                 )
+
+        self._settings = settings_of(
+            {"metrics": self.metrics, "loggers": self.loggers, **options}
+        )
 
     # Upstream answers every lookup in Python to forward unknown callbacks.
     __getattribute__ = object.__getattribute__

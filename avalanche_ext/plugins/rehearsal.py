@@ -24,6 +24,7 @@ from avalanche_ext.plugins.memory_loss import (
     weights_of,
 )
 from avalanche_ext.plugins.step_scores import StepScores
+from avalanche_ext.settings import TellsSettings, settings_of
 from avalanche_ext.storage.buffer import MultiStrategyBuffer
 from avalanche_ext.storage.items import check_task_item, has_task_items, item_names
 from avalanche_ext.storage.leaf import NotResident
@@ -36,7 +37,7 @@ Feed = Literal["first_epoch", "every_epoch", "experience"]
 TrainMetrics = Literal["all", "current"]
 
 
-class RehearsalPlugin(SupervisedPlugin[Any]):
+class RehearsalPlugin(SupervisedPlugin[Any], TellsSettings):
     """Mixes rows of a memory into every minibatch and feeds the memory.
 
     Before the forward pass ``batch_size_mem`` rows are drawn and appended to the
@@ -85,6 +86,7 @@ class RehearsalPlugin(SupervisedPlugin[Any]):
         transform: BatchTransform | None = None,
         train_metrics: TrainMetrics = "all",
     ) -> None:
+        self._settings = settings_of(locals(), but=("buffer",))
         super().__init__()
         if not isinstance(buffer, MultiStrategyBuffer):
             raise TypeError(

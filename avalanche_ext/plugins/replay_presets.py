@@ -123,7 +123,7 @@ def multi_strategy_replay(
     n: int = 200,
     *,
     batch_size_mem: int = 10,
-    criteria: Sequence[str | Criterion] = ("forgetting",),
+    criteria: Sequence[str | Criterion] | None = None,
     weights: Mapping[str, float] | None = None,
     admission: AdmissionName = "herding",
     sampling: str | Sampling = "mixed",
@@ -149,7 +149,8 @@ def multi_strategy_replay(
 
     :param n: rows of the memory.
     :param batch_size_mem: rows replayed with each minibatch; 0 feeds the memory only.
-    :param criteria: of the mixed score, by name or as objects.
+    :param criteria: of the mixed score and of sampling ``"priority"``, by name or as
+        objects; ``None``: forgetting of the one, the loss of the other.
     :param weights: of the criteria, by name.
     :param admission: what to keep.
     :param sampling: what to replay.

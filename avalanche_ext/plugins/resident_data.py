@@ -9,6 +9,7 @@ import torch
 from avalanche.training.plugins import SupervisedPlugin
 
 from avalanche_ext.arguments import is_number
+from avalanche_ext.settings import TellsSettings, settings_of
 from avalanche_ext.storage.batches import IndexOrder, ResidentLoader
 from avalanche_ext.storage.leaf import NotResident
 from avalanche_ext.storage.resident import LeafStores, RowSource
@@ -16,7 +17,7 @@ from avalanche_ext.storage.resident import LeafStores, RowSource
 _SHARE_OF_FREE = 0.8  # memory to leave for everything else: a fifth of what is free
 
 
-class ResidentDataPlugin(SupervisedPlugin[Any]):
+class ResidentDataPlugin(SupervisedPlugin[Any], TellsSettings):
     """Replaces the loaders of Avalanche by gathers from tensors.
 
     Each row is read from its data set once, before its transforms (8-bit images stay
@@ -40,6 +41,7 @@ class ResidentDataPlugin(SupervisedPlugin[Any]):
     """
 
     def __init__(self, *, max_bytes: float | None = None) -> None:
+        self._settings = settings_of(locals())
         super().__init__()
         if max_bytes is not None and not (is_number(max_bytes) and max_bytes >= 0):
             raise ValueError(

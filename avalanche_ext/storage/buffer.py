@@ -14,6 +14,7 @@ from torch import Tensor
 
 from avalanche_ext.arguments import check_flag, whole_number
 from avalanche_ext.gradients import Criterion as Loss
+from avalanche_ext.settings import TellsSettings, settings_of
 from avalanche_ext.storage.admission import AdmissionName, make_admission
 from avalanche_ext.storage.criteria import Criterion
 from avalanche_ext.storage.idle import idle_criteria, idle_sampling
@@ -21,7 +22,7 @@ from avalanche_ext.storage.items import check_task_item, has_task_items, item_na
 from avalanche_ext.storage.memory import Memory
 from avalanche_ext.storage.resident import row_source
 from avalanche_ext.storage.rows import Rows
-from avalanche_ext.storage.sampling import Sampling, make_sampling
+from avalanche_ext.storage.sampling import Sampling
 from avalanche_ext.storage.score_admission import Balance
 from avalanche_ext.storage.scored import Counters
 from avalanche_ext.storage.scorer import Scorer
@@ -33,11 +34,10 @@ from avalanche_ext.storage.table import ExemplarTable
 from avalanche_ext.storage.transforms import BatchTransform
 from avalanche_ext.storage.value import Value
 
-_CRITERIA = ("forgetting",)
 _COMPARED_AT_ONCE = 256  # rows of an experience, by an admission by value
 
 
-class MultiStrategyBuffer(Memory, ExemplarsBuffer):
+class MultiStrategyBuffer(Memory, ExemplarsBuffer, TellsSettings):
     """A rehearsal memory whose admission and sampling are chosen separately, by criteria
     where that is wanted.
 
@@ -72,7 +72,9 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
         grow by ``per_class`` rows with each class that is met.
     :param criteria: of the mixed score, by name
         (:data:`~avalanche_ext.storage.criteria.CRITERIA`) or as objects
-        (:class:`~avalanche_ext.storage.criteria.Criterion`).
+        (:class:`~avalanche_ext.storage.criteria.Criterion`). Sampling ``"priority"``
+        draws by the one that is given, or by the mixed score of several. ``None``: the
+        mixed score is that of ``"forgetting"``, and ``"priority"`` draws by the loss.
     :param weights: of the mixed score, by criterion's name; 1 where none is given.
     :param admission: what to keep: ``"reservoir"``, ``"ring"``, ``"class_balanced"``,
         ``"herding"`` or ``"score"`` (see
@@ -107,7 +109,7 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
         self,
         max_size: int | None,
         *,
-        criteria: Sequence[str | Criterion] = _CRITERIA,
+        criteria: Sequence[str | Criterion] | None = None,
         weights: Mapping[str, float] | None = None,
         admission: AdmissionName = "reservoir",
         sampling: str | Sampling = "uniform",
@@ -124,6 +126,7 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
         directory: str | Path | None = None,
         seed: int | None = None,
     ) -> None:
+        self._settings = settings_of(locals(), but=("device", "directory", "seed"))
         policy = make_admission(admission, per_class, balance)
         value = Value(w_age, w_use)
         if not policy.needs_values:
@@ -148,7 +151,7 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
         Memory.__init__(
             self,
             policy,
-            sampling=make_sampling(sampling, scores.names, temperature),
+            sampling=scores.sampling(sampling, temperature),
             scorer=Scorer(scores, loss=loss, layer=layer, call=self.form.call),
             value=value,
             grow_by=per_class if max_size is None else None,
@@ -163,7 +166,7 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer):
         self._per_class = per_class
         self._balance = balance if admission == "score" else None
         self._tensor_targets = True
-        default = tuple(criteria) == _CRITERIA and set((weights or {}).values()) <= {1}
+        default = criteria is None and set((weights or {}).values()) <= {1}
         self._chosen = () if default else tuple(scores.mixed.weights)
         self._told = False  # that the sampling has no effect
 

@@ -19,7 +19,7 @@ from avalanche_ext.storage.rows import (
     index_tensor,
     take,
 )
-from avalanche_ext.storage.sampling import Sampling, make_sampling
+from avalanche_ext.storage.sampling import Sampling
 from avalanche_ext.storage.scored import Scored
 from avalanche_ext.storage.scorer import Scorer
 from avalanche_ext.storage.uniform import Draw
@@ -265,7 +265,7 @@ class Memory(HeldRows):
         sampling = self._drawing.sampling
         if strategy is not None or temperature is not None:
             chosen = sampling if strategy is None else strategy
-            sampling = make_sampling(chosen, self._scores.names, temperature)
+            sampling = self._scores.sampling(chosen, temperature)
         n = whole_number("n", n, "rows", least=0)
         if not len(self):
             raise ValueError(f"cannot sample {n} rows of 0: add rows first")

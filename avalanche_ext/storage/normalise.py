@@ -141,14 +141,21 @@ def refuse_rows(
     :raises ValueError: always.
     """
     index = rows.nonzero().flatten().tolist()
-    if slots is not None:
-        held = slots.tolist()
-        index = [held[i] if held[i] >= 0 else i for i in index]
-    named = ", ".join(map(str, index[:_NAMED])) + (", …" if index[_NAMED:] else "")
+    held = [-1] * len(rows) if slots is None else slots.tolist()
+    named = _listed(dict.fromkeys(held[i] for i in index if held[i] >= 0))
+    arriving = _listed(i for i in index if held[i] < 0)
+    if named and arriving:
+        named = f"{named} of those stored; row {arriving} of those that arrive"
     raise ValueError(
         f"criterion {criterion!r} scored {len(index)} of {len(rows)} rows {what} "
-        f"(row {named}): {remedy}"
+        f"(row {named or arriving}): {remedy}"
     )
+
+
+def _listed(rows: Iterable[int]) -> str:
+    all_rows = list(rows)
+    more = ", …" if all_rows[_NAMED:] else ""
+    return ", ".join(map(str, all_rows[:_NAMED])) + more
 
 
 def _spread(scores: Tensor, low: float, high: float) -> Tensor:

@@ -22,6 +22,8 @@ def make_sampling(
     sampling: str | Sampling,
     criteria: Sequence[str],
     temperature: float | None = None,
+    *,
+    priority: str = "loss",
 ) -> Sampling:
     """The sampling of that name, with its default settings:
     :class:`~avalanche_ext.storage.uniform.Uniform`,
@@ -34,13 +36,14 @@ def make_sampling(
 
     :param criteria: names of criteria that there are.
     :param temperature: of a softmax sampling; ``None``: its own.
+    :param priority: the score that ``"priority"`` draws by.
     :raises ValueError: for an unknown name, or a temperature of a sampling that has
         none.
     :raises TypeError: for what is neither a name nor a sampling.
     """
     allowed = tuple(dict.fromkeys((*SAMPLINGS, *criteria)))
     if isinstance(sampling, str):
-        sampling = _by_name(sampling, allowed)
+        sampling = _by_name(sampling, allowed, priority)
     elif not isinstance(sampling, Sampling):
         raise TypeError(
             f"unknown sampling {sampling!r}: give one of {allowed}, or a "
@@ -56,11 +59,11 @@ def make_sampling(
     return replace(sampling, temperature=temperature)
 
 
-def _by_name(name: str, allowed: Sequence[str]) -> Sampling:
+def _by_name(name: str, allowed: Sequence[str], priority: str) -> Sampling:
     if name == "uniform":
         return Uniform()
     if name == "priority":
-        return Priority()
+        return Priority(priority)
     if name == "coreset":
         return Coreset()
     if name in allowed:

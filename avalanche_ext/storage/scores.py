@@ -1,6 +1,6 @@
 """What the criteria say of each row of a memory, and the features they compare."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,10 +14,11 @@ from avalanche_ext.storage.criteria import (
     make_criteria,
 )
 from avalanche_ext.storage.criteria.context import stored_slots
+from avalanche_ext.storage.named import by_name, mixed_score, parts_used, priority_score
 from avalanche_ext.storage.nearest import NearestDistance
 from avalanche_ext.storage.normalise import checked_scores, normalise, weighted_mean
 from avalanche_ext.storage.rows import Rows
-from avalanche_ext.storage.sampling import MIXED, SAMPLINGS
+from avalanche_ext.storage.sampling import Sampling, make_sampling
 from avalanche_ext.storage.scored import STALE, Counters, Scored, column_of
 from avalanche_ext.storage.table import ExemplarTable
 
@@ -34,7 +35,7 @@ class Scores:
     scored, and no column kept, before :meth:`use` says that a criterion is needed.
 
     :param table: of the rows.
-    :param criteria: of the mixed score, by name or as objects.
+    :param criteria: of the mixed score, by name or as objects; ``None``: forgetting.
     :param weights: of the mixed score, by criterion's name; 1 where none is given.
     :param counters: of the memory.
     :param seed: of criteria that are random.
@@ -46,37 +47,21 @@ class Scores:
     def __init__(
         self,
         table: ExemplarTable,
-        criteria: Sequence[str | Criterion],
+        criteria: Sequence[str | Criterion] | None,
         weights: Mapping[str, float] | None = None,
         *,
         counters: Counters,
         seed: int,
     ) -> None:
-        if isinstance(criteria, str) or not isinstance(criteria, Sequence):
-            one = criteria if isinstance(criteria, str) else "loss"
-            raise ValueError(
-                f"criteria must be a list of names or criteria, got {criteria!r}: give "
-                f"{[one]}, say"
-            )
         self.table = table
         self.counters = counters
-        self.mixed = WeightedCriterion(make_criteria(criteria), weights, name=MIXED)
+        self.mixed = mixed_score(criteria, weights)
+        self._priority = priority_score(criteria)
         self.nearest: NearestDistance | None = None
         """Features of the rows, where a criterion or a sampling compares them."""
         self._comparing = "features"  # who needs them first, for errors
         self.generator = Generator().manual_seed(seed)
-        self._known: dict[str, Criterion] = {MIXED: self.mixed}
-        for part in (p for c in self.mixed.criteria for p in _parts(c)):
-            if part.name in SAMPLINGS:
-                raise ValueError(
-                    f"a criterion is named {part.name!r}, as a sampling is: give it "
-                    "another name, name=…"
-                )
-            if self._known.setdefault(part.name, part) != part:
-                raise ValueError(
-                    f"several criteria are named {part.name!r}: give each a name of its "
-                    "own, name=…"
-                )
+        self._known = by_name(self.mixed)
         self._kept: dict[str, Criterion] = {}  # as columns
         self.any_stale = False
         """Whether there are rows whose scores are not known."""
@@ -85,6 +70,12 @@ class Scores:
     def names(self) -> tuple[str, ...]:
         """Scores that can be asked for."""
         return (*dict.fromkeys((*self._known, *CRITERIA)),)
+
+    def sampling(
+        self, sampling: str | Sampling, temperature: float | None = None
+    ) -> Sampling:
+        """:func:`~avalanche_ext.storage.sampling.make_sampling` of these scores."""
+        return make_sampling(sampling, self.names, temperature, priority=self._priority)
 
     @property
     def active(self) -> bool:
@@ -129,7 +120,7 @@ class Scores:
         :param comparing: a sampling that needs features, by name.
         """
         before = self.facts, self.nearest is None
-        for part in (p for name in names for p in _used(self._criterion(name))):
+        for part in (p for name in names for p in parts_used(self._criterion(name))):
             if getattr(part, "compares_features", False):
                 comparing = part.name
             if not getattr(part, "live", False):
@@ -270,7 +261,7 @@ class Scores:
         :param slots: of the rows stored that are asked about; ``None``: all.
         """
         found = [self._criterion(name) for name in names]
-        live = (getattr(p, "live", False) for c in found for p in _used(c))
+        live = (getattr(p, "live", False) for c in found for p in parts_used(c))
         if slots is not None:
             slots = slots.to(self.table.device)
         if self.nearest is None and not any(live):
@@ -380,19 +371,6 @@ class Scores:
         if nearest is not None and self.nearest is not None:
             self.nearest.load_state_dict(nearest)
         self.any_stale = bool(self.stale.any())
-
-
-def _parts(criterion: Criterion) -> Iterator[Criterion]:
-    """A criterion, and those that it is combined from."""
-    yield criterion
-    if isinstance(criterion, WeightedCriterion):
-        for part in criterion.criteria:
-            yield from _parts(part)
-
-
-def _used(criterion: Criterion) -> tuple[Criterion, ...]:
-    """What is scored of a criterion: its parts of a weight above 0."""
-    return criterion.used if isinstance(criterion, WeightedCriterion) else (criterion,)
 
 
 def _at(column: Tensor, slots: Tensor | None) -> Tensor:

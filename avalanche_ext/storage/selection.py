@@ -1,5 +1,6 @@
 """Criteria and k-center for upstream's ``ParametricBuffer``."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,9 @@ class CriterionSelectionStrategy(ExemplarsSelectionStrategy):
     All rows of a group are scored together with the model as it is then, by their
     evaluation transforms. Criteria that compare rows with those stored compare them
     with each other. A group's rows are held as tensors while they are scored, from
-    before their transforms where that can be.
+    before their transforms where that can be. Criteria that compare a row with what was
+    known of it before (forgetting, age, access) find all rows of a group alike, and the
+    first ones are kept: a warning says so.
 
     :param criterion: by name, or any
         :class:`~avalanche_ext.storage.criteria.Criterion`.
@@ -54,6 +57,7 @@ class CriterionSelectionStrategy(ExemplarsSelectionStrategy):
         self.layer = layer
         self._seed = derived_seed() if seed is None else seed
         self._selections = 0
+        self._told = False  # that all rows of a group score the same
 
     def make_sorted_indices(self, strategy: Any, data: Any) -> list[int]:
         """Indices of ``data``, the highest score first; of equal ones the first row.
@@ -68,6 +72,14 @@ class CriterionSelectionStrategy(ExemplarsSelectionStrategy):
         scores = checked_scores(
             self.criterion.score(rows, context), self.criterion.name
         )
+        if not self._told and len(scores) > 1 and bool((scores == scores[0]).all()):
+            self._told = True
+            warnings.warn(
+                f"criterion {self.criterion.name!r} gives all {len(scores)} rows the same "
+                "score, so the first ones are kept: loss, gradient, uncertainty, "
+                "diversity and energy tell rows apart that are not in a memory",
+                stacklevel=2,
+            )
         order: list[int] = scores.argsort(descending=True, stable=True).tolist()
         return order
 

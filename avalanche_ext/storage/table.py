@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -35,7 +36,8 @@ class ExemplarTable:
         (one file a column; always on the host). A pickled table holds its rows, and
         writes them to that folder again when it is loaded.
     :raises ValueError: for a capacity that is not positive, a device that is not there,
-        a directory that is no path, or one together with a device other than the CPU.
+        a directory that is no path or cannot be written, or one together with a device
+        other than the CPU.
     """
 
     def __init__(
@@ -47,9 +49,7 @@ class ExemplarTable:
     ) -> None:
         self.capacity = whole_number("capacity", capacity, "rows", least=1)
         self.device = _usable(device)
-        if directory is not None and not isinstance(directory, str | os.PathLike):
-            raise ValueError(f"directory must be a path or None, got {directory!r}")
-        self.directory = None if directory is None else Path(directory)
+        self.directory = None if directory is None else _writable(directory)
         if self.directory is not None and self.device.type != "cpu":
             raise ValueError(
                 f"a memory-mapped table lives on the host, got device {self.device}: "
@@ -291,6 +291,25 @@ def _usable(device: Any) -> torch.device:
             f"device {device!r} cannot be used here ({reason}): name one such as 'cpu' "
             "or 'cuda:0'"
         ) from None
+
+
+def _writable(directory: Any) -> Path:
+    """A folder where files can be made, or one below such a folder."""
+    if not isinstance(directory, str | os.PathLike):
+        raise ValueError(f"directory must be a path or None, got {directory!r}")
+    there = Path(directory).absolute()
+    try:
+        while not there.exists():
+            there = there.parent
+        # Permissions do not tell: nobody can write to some file systems.
+        with TemporaryDirectory(dir=there):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"directory {str(directory)!r} cannot be written, {there}: {error.strerror}: "
+            "name a folder for the rows"
+        ) from None
+    return Path(directory)
 
 
 def _copy(columns: Any, slots: Tensor, rows: Any) -> None:

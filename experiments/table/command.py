@@ -216,7 +216,7 @@ class _Run:
             job = jobs(cell_run(cell, self.where, self._seeds(cell)))
             config = runner.configuration(job, self.command)
             directory = self.where.directory(self.table, cell)
-            runner.check_writable(directory)
+            runner.check_writable(directory, self._seeds(cell))
             if not self.options.overwrite:
                 store.finished(directory, config)
             self._configs[name] = config

@@ -99,6 +99,15 @@ def test_labels_may_be_a_column(write):
         ({"y_test": np.eye(3)}, ["y_test has shape (3, 3)", "argmax(1)"]),
         ({"y_test": np.eye(3, dtype=int)}, ["y_test has shape (3, 3)", "argmax(1)"]),
         ({"y_train": np.zeros(6, int)}, ["y_train holds the class 0 alone", "two or"]),
+        (
+            {"y_train": np.array([5, 7, -1, 9, 7, -1])},
+            [
+                "the classes [-1] of y_train are not in y_test",
+                "rows that have no class",
+            ],
+        ),
+        ({"y_test": np.array([9, 5, 5])}, ["the classes [7] of y_train are not in y"]),
+        ({"y_test": np.array([9, 5, 8])}, ["the classes [7] of y_train are not in y"]),
         ({"x_train": images(5)}, ["x_train has 5 rows and y_train 6"]),
         ({"x_test": images(3, (4, 5))}, ["(4, 4)", "(4, 5)", "make them the same"]),
         ({"y_test": np.array([9, 5, 5])}, ["classes [7]", "rows in both"]),

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from full_disk import full_disk
 from torch import nn
 
 from avalanche_ext import MultiStrategyBuffer
@@ -173,6 +174,12 @@ def test_rows_and_result_are_of_one_training(tmp_path, monkeypatch, at):
     with pytest.raises(KeyboardInterrupt):
         store.write_seed(tmp_path, 0, CONFIG, RESULT)
     assert store.finished(tmp_path, CONFIG) == {}
+
+
+def test_a_full_disk_leaves_no_part(tmp_path):
+    with full_disk(100), pytest.raises(UserError, match=r"npz\.part \(.*large"):
+        leave(tmp_path / "seed-0", sample(memory_of(9), ["a"] * 9, 255))
+    assert not list((tmp_path / "seed-0").iterdir())
 
 
 def test_a_folder_that_takes_no_file_is_told(tmp_path):

@@ -87,6 +87,7 @@ def test_plain_options_of_the_plugin_can_be_set(method):
         ("loss_weights=1,x", "'x' is not float"),
         ("loss_weights=1,-1", "loss_weights must be two numbers of 0 or more"),
         ("train_metrics=some", "'some' is not all or current"),
+        ("mem_size=1.5", "'1.5' is not int from 1 on"),
         ("mem_size=0", "mem_size=0 must be 1 or more"),
         ("mem_size=-9999999999999999999", "use a whole number below 2**63"),
         ("mem_size=9223372036854775808", "use a whole number below 2**63"),
@@ -132,10 +133,11 @@ def test_a_memory_of_several_criteria():
     recipe = build("multi-strategy-replay", options, seed=1)
     memory = recipe.memory
     assert memory.scorer.scores.mixed.weights == {"loss": 1.0, "age": 0.5}
-    assert (memory.admission, memory.sampling) == ("score", "loss")
+    assert (memory.admission, memory.sampling) == ("score", "mixed")
     assert recipe.row_per_class
     for setting, told in (
         ("criteria=loss,x*age", "write names"),
+        ("criteria=loss,2*loss", "several criteria are named ['loss']: give each once"),
         ("criteria=lost", "unknown criterion 'lost'"),
         ("criteria=0*loss", "at least one above 0"),
         ("sampling=lucky", "unknown sampling 'lucky'"),
@@ -148,3 +150,16 @@ def test_a_memory_of_several_criteria():
         assert told in str(raised.value)
     options = method_options("multi-strategy-replay", ["admission=reservoir"])
     assert not build("multi-strategy-replay", options, seed=1).row_per_class
+
+
+def test_what_priority_draws_by():
+    for settings, sampling, weights in (
+        ([], "mixed", {"forgetting": 1.0}),
+        (["sampling=priority"], "loss", {"forgetting": 1.0}),
+        (["criteria=none", "sampling=priority"], "loss", {"forgetting": 1.0}),
+        (["criteria=gradient", "sampling=priority"], "gradient", {"gradient": 1.0}),
+    ):
+        options = method_options("multi-strategy-replay", settings)
+        memory = build("multi-strategy-replay", options, seed=1).memory
+        assert memory.sampling == sampling
+        assert memory.scorer.scores.mixed.weights == weights

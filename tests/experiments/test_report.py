@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from full_disk import full_disk
 
 from experiments import figures
 from experiments.errors import UserError
@@ -410,6 +411,16 @@ def refused(directory, *parts):
     with pytest.raises(UserError, match=f"^{everything}.*$"):  # "." is no line break
         write_report([directory], output)
     assert not output.exists()
+
+
+def test_a_full_disk_leaves_the_page_that_was_there(make_run):
+    directory = make_run("one")
+    output = directory / "report.html"
+    output.write_text("before")
+    with full_disk(1000), pytest.raises(OSError, match="large"):
+        write_report([directory], output)
+    assert output.read_text() == "before"
+    assert not [path for path in directory.iterdir() if path.suffix == ".part"]
 
 
 def test_directory_without_results(make_run, tmp_path):

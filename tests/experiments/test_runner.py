@@ -343,6 +343,14 @@ def test_a_place_that_cannot_be_looked_at_is_refused(monkeypatch, tmp_path):
         runner.check_writable(tmp_path / "runs")
 
 
+def test_a_file_in_the_place_of_a_seed_is_refused_before_training(tmp_path):
+    (tmp_path / "seed-1").touch()
+    runner.check_writable(tmp_path)
+    runner.check_writable(tmp_path, [0, 2])
+    with pytest.raises(UserError, match=r"cannot write to .*seed-1 \(Not a dir"):
+        runner.check_writable(tmp_path, [0, 1])
+
+
 def test_a_place_is_tried_and_left_as_it_was(tmp_path):
     runner.check_writable(tmp_path / "runs" / "one")
     assert list(tmp_path.iterdir()) == []

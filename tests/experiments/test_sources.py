@@ -1,7 +1,11 @@
 """experiments/sources.py: the named data sets, where they are found, their defaults."""
 
+import os
+import struct
+
 import numpy as np
 import pytest
+import torchvision
 from sklearn.datasets import load_digits
 
 from experiments.errors import UserError
@@ -151,20 +155,50 @@ def test_missing_data_say_where_they_were_looked_for(tmp_path, name, files, fold
     assert "\n" not in told
 
 
-def test_torchvisions_files_are_read(tmp_path):
-    """In torchvision's layout, with the checksums that it asks for left out."""
-    import struct
-
-    raw = tmp_path / "MNIST" / "raw"
+def write_mnist(root, arrays):
+    """In torchvision's layout, which asks for no checksums."""
+    raw = root / "MNIST" / "raw"
     raw.mkdir(parents=True)
-    arrays = good()
     for kind, part in (("train", "train"), ("t10k", "test")):
         x, y = arrays[f"x_{part}"], arrays[f"y_{part}"].astype(np.uint8)
         head = struct.pack(">4i", 0x803, *x.shape)
         (raw / f"{kind}-images-idx3-ubyte").write_bytes(head + x.tobytes())
         head = struct.pack(">2i", 0x801, len(y))
         (raw / f"{kind}-labels-idx1-ubyte").write_bytes(head + y.tobytes())
+    return raw
+
+
+def test_torchvisions_files_are_read(tmp_path):
+    arrays = good()
+    raw = write_mnist(tmp_path, arrays)
     found = read_arrays("rotated-mnist", tmp_path)
     np.testing.assert_array_equal(found.x_test[:, 0], arrays["x_test"])
     np.testing.assert_array_equal(found.y_train, [0, 1, 0, 2, 1, 2])
     assert found.source == str(raw)
+
+
+@pytest.mark.parametrize("part", [0.0, 0.3, 0.99])
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"])
+def test_a_file_that_was_cut_short_is_named(tmp_path, name, part):
+    path = write_mnist(tmp_path, good()) / name
+    content = path.read_bytes()
+    path.write_bytes(content[: int(part * len(content))])
+    told = f"'split-mnist': {path} cut short or damaged .*; remove .*/raw and add --do"
+    with pytest.raises(UserError, match=told) as raised:
+        read_arrays("split-mnist", tmp_path)
+    assert "looked for" not in str(raised.value)
+    path.unlink()
+    with pytest.raises(UserError, match=f"the files in {path.parent} incomplete"):
+        read_arrays("split-mnist", tmp_path)
+
+
+def test_a_download_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    def download(self):
+        os.makedirs(self.raw_folder)
+        raise RuntimeError("Error downloading it:\nnobody there")
+
+    monkeypatch.setattr(torchvision.datasets.MNIST, "download", download)
+    told = r"\(download failed: Error downloading it:\): looked for .*--data-root DIR$"
+    with pytest.raises(UserError, match=told):
+        read_arrays("split-mnist", tmp_path / "new", download=True)
+    assert not list(tmp_path.iterdir())

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from full_disk import full_disk
 
 from experiments import store
 from experiments.errors import UserError
@@ -49,6 +50,20 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
         store.write_json(path, {"a": float("nan")})
     assert json.loads(path.read_text()) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_full_disk_leaves_no_part(tmp_path):
+    store.write_whole(tmp_path / "x.txt", "before")
+    with full_disk(1000), pytest.raises(OSError, match="large"):
+        store.write_whole(tmp_path / "x.txt", 2000 * "a")
+    assert [p.name for p in tmp_path.iterdir()] == ["x.txt"]
+    assert (tmp_path / "x.txt").read_text() == "before"
+    directory = store.seed_directory(tmp_path, 0)
+    directory.mkdir()
+    store.memory_part(directory).write_bytes(b"rows")
+    with full_disk(10), pytest.raises(OSError, match="large"):
+        store.write_seed(tmp_path, 0, config(), RESULT)
+    assert list(directory.iterdir()) == []
 
 
 def test_an_interrupted_replacement_is_no_result(tmp_path, monkeypatch):

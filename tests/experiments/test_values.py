@@ -5,7 +5,7 @@ from typing import Literal
 import pytest
 
 from experiments.errors import UserError
-from experiments.values import Pair, described, read, word
+from experiments.values import Count, Pair, described, read, word
 
 Mixed = Literal["mean", "other"] | Pair
 
@@ -13,7 +13,12 @@ Mixed = Literal["mean", "other"] | Pair
 @pytest.mark.parametrize(
     ("text", "kind", "value"),
     [
-        *(("3", int | None, 3), ("none", int | None, None), ("1e-3", float, 1e-3)),
+        *(
+            ("3", int | None, 3),
+            ("none", int | None, None),
+            ("none", str | None, None),
+            ("1e-3", float, 1e-3),
+        ),
         *(("True", bool, True), ("text", str, "text"), ("other", Mixed, "other")),
         *(("1,0.5", Mixed, [1.0, 0.5]), (str(2**63 - 1), int, 2**63 - 1)),
     ],
@@ -30,6 +35,8 @@ def test_values_are_read_by_their_annotation(text, kind, value):
         ("3.5", int, "--set n=3.5: '3.5' is not int"),
         ("yes", bool, "'yes' is not bool"),
         ("x", int | None, "'x' is not int or none"),
+        ("1.5", Count, "'1.5' is not int from 1 on"),
+        ("1.5", Count | None, "'1.5' is not int from 1 on or none"),
         ("first", Mixed, "'first' is not mean or other or two numbers C,R"),
         ("1,", Mixed, "--set n=1,: '' is not float"),
         ("1,inf", Mixed, "use a finite number"),

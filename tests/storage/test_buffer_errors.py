@@ -54,7 +54,6 @@ CONSTRUCTION = {
     ),
     "criteria as one name": ({"criteria": "loss"}, "got 'loss'", "give ['loss']"),
     "no criteria": ({"criteria": []}, "no criteria to combine", "name at least one"),
-    "criteria None": ({"criteria": None}, "a list of names", "got None"),
     "criteria unordered": ({"criteria": {"loss"}}, "a list of names", "got {'loss'}"),
     "criteria twice": ({"criteria": ["age", "age"]}, "['age']", "a name of its own"),
     "weight below 0": (
@@ -138,6 +137,19 @@ def test_what_cannot_be_made(case):
 )
 def test_what_is_something_else(options, told):
     refused(lambda: MultiStrategyBuffer(9, **options), *told, error=TypeError)
+
+
+@pytest.mark.parametrize("below", ["", "rows/of/mine"])
+def test_a_directory_that_cannot_be_written(below, tmp_path):
+    """At once, not when the first rows are kept."""
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / below
+    refused(
+        lambda: MultiStrategyBuffer(3, directory=folder),
+        *(f"directory '{folder}' cannot be written", "file: Not a directory: name a"),
+    )
+    MultiStrategyBuffer(3, directory=tmp_path / "there" / below)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 USE = {

@@ -150,7 +150,8 @@ def test_only_what_is_in_use_is_told():
         "energy",
         "diversity",  # its features are there anyway
     }
-    assert list(memory_of(model, sampling="priority").known_scores()) == ["loss"]
+    some = memory_of(model, sampling="priority", criteria=None)
+    assert list(some.known_scores()) == ["loss"]
     some = memory_of(model, sampling="diversity", criteria=("loss", "age"))
     assert set(some.known_scores()) == {"diversity", "age"}
     some = memory_of(model, False, sampling="uniform", criteria=("age", "access"))

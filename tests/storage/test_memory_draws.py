@@ -108,7 +108,7 @@ def test_ages_and_uses_are_drawn_by_as_they_are_at_the_time():
 @pytest.mark.parametrize("sampling", ["priority", Priority("gradient", alpha=1.5)])
 def test_priority_draws(sampling):
     buffer, slow = both()
-    name, alpha = ("loss", 0.6) if sampling == "priority" else ("gradient", 1.5)
+    name, alpha = ("mixed", 0.6) if sampling == "priority" else ("gradient", 1.5)
     rates = [(score + 1e-6) ** alpha for score in slow.scores(name)]
     seen = drawn(buffer, 2, strategy=sampling)
     assert chi_square(seen, subset_probabilities(rates, 2)) > ACCEPT

@@ -41,7 +41,7 @@ APART = 1e-4  # values nearer than that may be in either order
 SAMPLINGS = {
     "uniform": {},
     "mixed": {"name": "mixed"},
-    "priority": {"name": "loss"},
+    "priority": {},  # by the criteria of the memory
     "coreset": {"features": True},
     **{name: {"name": name} for name in CRITERIA},
 }
@@ -55,6 +55,7 @@ OBJECTS = {
 NEEDS = {**SAMPLINGS, **OBJECTS}
 
 criteria = st.lists(st.sampled_from(CRITERIA), min_size=1, max_size=4, unique=True)
+criteria = criteria.filter(lambda names: names != ["energy"])  # no priority: below 0
 samplings = st.sampled_from(list(NEEDS))
 models = st.sampled_from([None, *range(len(MODELS))])
 present = precondition(lambda self: getattr(self, "slow", None) and self.slow.rows)
@@ -86,7 +87,9 @@ class ScoredMachine(RuleBasedStateMachine):
         self.buffer = MultiStrategyBuffer(size, **self.options, seed=0)
         self.slow = SlowMemory(weights, *terms)
         self.number, self.met = 0, []
-        self.slow.need(**NEEDS[sampling])
+        priority = names[0] if len(names) == 1 else "mixed"
+        self.needs = {**NEEDS, "priority": {"name": priority}}
+        self.slow.need(**self.needs[sampling])
         if self.admission == "score":
             self.slow.need("mixed")
 
@@ -209,7 +212,7 @@ class ScoredMachine(RuleBasedStateMachine):
         slow = self.slow
         if model is not None:
             slow.model = model
-        needs = NEEDS[self.options["sampling"] if sampling is None else sampling]
+        needs = self.needs[self.options["sampling"] if sampling is None else sampling]
         slow.need(**needs)
         given = {"model": None if model is None else MODELS[model]}
         count = min(n, len(slow.rows))

@@ -106,6 +106,21 @@ def test_nan_is_refused_by_criterion_and_row():
         normalise(scores, "age")
 
 
+def test_rows_stored_and_rows_that_arrive_are_told_apart():
+    """Their numbers are of different kinds; a row drawn twice is one row."""
+    scores = torch.full((9,), nan)
+    slots = torch.tensor([-1, -1, 0, 7, 0, 3, 3, 5, 6])
+    told = (
+        r"9 of 9 rows NaN \(row 0, 7, 3, 5, 6 of those stored; row 0, 1 of those that "
+    )
+    with pytest.raises(ValueError, match=told):
+        checked_scores(scores, "loss", slots)
+    with pytest.raises(ValueError, match=r"NaN \(row 0, 7, 3, 5, 6\): look"):
+        checked_scores(scores[2:], "loss", slots[2:])
+    with pytest.raises(ValueError, match=r"NaN \(row 0, 1\): look"):
+        checked_scores(scores[:2], "loss", slots[:2])
+
+
 @pytest.mark.parametrize("shape", [(), (3, 1)])
 def test_scores_are_one_a_row(shape):
     with pytest.raises(ValueError, match="'loss' must give one score a row"):

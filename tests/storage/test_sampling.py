@@ -30,6 +30,11 @@ def test_each_name_is_its_sampling():
         assert sampling == Softmax(name)
 
 
+def test_the_score_of_priority_can_be_another():
+    made = make_sampling("priority", CRITERIA, priority="gradient")
+    assert made == Priority("gradient")
+
+
 def test_what_each_reads():
     reads = {name: make_sampling(name, CRITERIA).reads for name in SAMPLINGS}
     assert reads == {

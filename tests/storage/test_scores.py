@@ -15,6 +15,7 @@ from avalanche_ext.storage.criteria import (
     CRITERIA,
     AgeCriterion,
     GradientCriterion,
+    LossCriterion,
     UncertaintyCriterion,
     WeightedCriterion,
 )
@@ -97,8 +98,9 @@ def test_what_a_training_step_should_note(criteria, reads):
 
 def test_samplings_keep_what_they_read():
     assert filled(sampling="coreset").scorer.scores.reads == {"features"}
-    memory = filled(criteria=["age"], sampling="priority")
-    assert "score_loss" in memory.table.columns
+    memory = filled(criteria=["gradient"], sampling="priority")
+    assert "score_gradient" in memory.table.columns
+    assert "score_loss" not in memory.table.columns
     memory = filled(criteria=["age", "loss"], weights={"loss": 0}, sampling="mixed")
     assert set(memory.table.columns) == FACTS
 
@@ -276,13 +278,21 @@ def test_names_that_are_not_told_apart():
     twice = [GradientCriterion(), last]
     with pytest.raises(ValueError, match="several criteria are named 'gradient'"):
         MultiStrategyBuffer(4, criteria=twice)
-    with pytest.raises(ValueError, match=r"several criteria are named \['loss'\]"):
+    with pytest.raises(
+        ValueError, match=r"several criteria are named \['loss'\]: give each once"
+    ):
         MultiStrategyBuffer(4, criteria=["loss", "loss"])
     same = [
         GradientCriterion(),
         WeightedCriterion([GradientCriterion(), AgeCriterion()]),
     ]
     MultiStrategyBuffer(4, criteria=same)
+    for name in CRITERIA:
+        with pytest.raises(ValueError, match=f"Given is named '{name}', as another"):
+            MultiStrategyBuffer(4, criteria=[Given(name=name)])
+    with pytest.raises(ValueError, match="LossCriterion is named 'gradient'"):
+        MultiStrategyBuffer(4, criteria=["age", LossCriterion(name="gradient")])
+    MultiStrategyBuffer(4, criteria=[GradientCriterion("last")])
     for name in ("mixed", "uniform", "priority", "coreset"):
         with pytest.raises(ValueError, match=f"named '{name}', as a sampling is"):
             MultiStrategyBuffer(4, criteria=[Given(name=name)])

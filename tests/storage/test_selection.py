@@ -121,6 +121,18 @@ def test_k_center_comes_first(class_stream, most):
         assert order[7:] == sorted(order[7:])
 
 
+@pytest.mark.parametrize("name", ["forgetting", "age", "access"])
+def test_a_criterion_that_tells_no_rows_apart_is_told_once(class_stream, name):
+    experience = class_stream(2, 30).train_stream[0]
+    choice = CriterionSelectionStrategy(name, seed=0)
+    told = f"'{name}' gives all 30 rows the same score.* first .*loss, gradient.* tell"
+    strategy, _ = trained([], choice)
+    with pytest.warns(UserWarning, match=told):
+        order = choice.make_sorted_indices(strategy, experience.dataset)
+    assert order == list(range(30))
+    choice.make_sorted_indices(strategy, experience.dataset)  # warnings are errors
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="unknown criterion 'herring'"):
         CriterionSelectionStrategy("herring")

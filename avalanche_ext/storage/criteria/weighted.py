@@ -48,7 +48,8 @@ class WeightedCriterion:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(
-                f"several criteria are named {twice}: give each a name of its own, name=…"
+                f"several criteria are named {twice}: give each once, or a name of its "
+                "own, name=…"
             )
         if not isinstance(weights, Mapping | None):
             raise TypeError(
