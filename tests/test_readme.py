@@ -3,10 +3,13 @@
 import json
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from experiments import readme
+from experiments.__main__ import Asked
+from experiments.methods import METHODS
 from experiments.study.plan import Plan
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -23,6 +26,16 @@ def test_examples_run(capsys, tmp_path):
     assert [len(matrix) for matrix in matrices] == [2, 4]  # the last trains on
     assert min(matrices[0][-1]) > 0.5
     assert names["path"].exists()
+    assert names["learner"].plugins[0].replayed > 0
+    assert len(names["learner"].model.classifiers) == 2
+
+
+def test_every_method_and_command_is_named():
+    experiments = README.partition("\n## Experiments\n")[2].partition("\n## ")[0]
+    for method in METHODS:
+        assert f"`{method}`" in experiments, method
+    for command in (kind.__name__.lower() for kind in get_args(Asked)):
+        assert f"python -m experiments {command}" in experiments, command
 
 
 def test_figures_are_those_of_the_result_files():

@@ -155,7 +155,7 @@ def figure(published: Published) -> str:
 
 def _verdict(cell: Cell, one: Comparison, failed: bool) -> str:
     if not cell.implemented:
-        return "not yet implemented"
+        return "not yet in this pack"
     if failed and not one.first.complete:
         return "failed"
     if one.verdict == "incomplete":

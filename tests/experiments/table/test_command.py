@@ -56,7 +56,7 @@ def test_all_cells_run_and_are_compared(table, trainings, tmp_path):
     assert row(printed, "er", "backward transfer") == (
         "-5.00 ± 0.50 sem -5.00 ± 0.00 (2) +0.00 reproduced"
     )
-    assert row(printed, "later") == "90.00 ± 1.00 – – not yet implemented"
+    assert row(printed, "later") == "90.00 ± 1.00 – – not yet in this pack"
     assert (
         "4 figures: 2 reproduced, 1 above, 0 missed, 0 inconclusive, 1 not" in printed
     )
@@ -239,7 +239,7 @@ def test_showing_runs_nothing(table, trainings):
 def test_nothing_measured_is_a_failure(table, trainings):
     with pytest.raises(UserError, match="nothing was measured: later name methods"):
         table("later")
-    assert row(table.told.out, "later").endswith("not yet implemented")
+    assert row(table.told.out, "later").endswith("not yet in this pack")
 
 
 @pytest.mark.parametrize(
