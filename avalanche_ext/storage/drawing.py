@@ -105,7 +105,6 @@ class Drawing:
 
     def state_dict(self) -> dict[str, Any]:
         """The generator's state and the draws made ahead."""
-        self.count_uses()
         return self._draws.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -26,7 +26,9 @@ class Score(ByClass):
     high where it forgets them, so classes may then vanish from the memory.
 
     Of a memory of more than 2,048 rows, about as many drawn at random for each batch are
-    compared, so the cost of a batch does not grow with the memory.
+    compared, so the cost of a batch does not grow with the memory. These are few of each
+    class where classes are many: of a class that must lose a row and of which none is among
+    them, the row that arrives leaves.
 
     :param balance: what is kept even.
     :raises ValueError: for another balance.

@@ -170,6 +170,24 @@ def test_coreset_draws_are_the_obvious_loop(sampling):
     assert stats.chisquare([starts[slot] for slot in range(5)]).pvalue > ACCEPT
 
 
+def test_draws_by_use_know_the_draws_before():
+    """Of inner loops, too, whose draws are counted later: the row drawn most is drawn."""
+    buffer, _ = both(sampling=Softmax("access", temperature=1e-6))
+    rows = {int(buffer.draw(1).index) for _ in range(20)}
+    assert len(rows) == 1
+    assert sorted(buffer.uses.tolist()) == [0] * 4 + [20]
+
+
+def test_another_sampling_is_not_taken_for_the_memorys_own():
+    """Which alone is judged: a warning would be an error, and features no scores."""
+    buffer = MultiStrategyBuffer(30, criteria=["age"], sampling="age", seed=0)
+    buffer.add(inputs(list(range(30))), torch.zeros(30, dtype=torch.long))
+    buffer.scorer.meet(MODELS[0])
+    for other in (Softmax("age", temperature=1e-6), "coreset"):
+        for _ in range(800):
+            buffer.sample(2, other)
+
+
 # All rows
 
 

@@ -116,8 +116,19 @@ def test_loading_over_a_used_memory(admission):
         step(one, batch)
     for batch in stream(90, seed=8):
         step(used, batch)
+    used.draw(4)  # not counted yet: of rows that are gone
     used.load_state_dict(through_disk(one.state_dict()))
     assert_same(used, one)
     for batch in stream(60, seed=2):
         assert step(used, batch) == step(one, batch)
     assert_same(used, one)
+
+
+def test_draws_that_wait_to_be_counted_are_few():
+    """Where no row arrives nobody reads the uses, and draws would pile up."""
+    memory = MultiStrategyBuffer(11, seed=3)
+    memory.add(inputs(torch.arange(11)), torch.zeros(11, dtype=torch.long))
+    for _ in range(1000):
+        memory.draw(4)
+        assert len(memory._drawing._used) <= 256
+    assert int(memory.uses.sum()) == 4000
