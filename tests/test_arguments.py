@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from avalanche.evaluation.metrics import Accuracy
+from avalanche.training.supervised import Naive
 
 from avalanche_ext import (
     EvaluationRecord,
@@ -38,10 +39,9 @@ def plugin(**options):
 
 
 def saved(next_experience):
-    class Idle:
-        experience = None
-
-    checkpoint.save(Idle(), "never-written", next_experience=next_experience)
+    model = torch.nn.Linear(1, 1)
+    idle = Naive(model=model, optimizer=torch.optim.SGD(model.parameters(), lr=1))
+    checkpoint.save(idle, "never-written", next_experience=next_experience)
 
 
 NAN, TENSOR = float("nan"), torch.tensor(3)

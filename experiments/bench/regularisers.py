@@ -1,5 +1,6 @@
 """Case ``regulariser-iteration``: a training iteration under an importance penalty."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -65,12 +66,17 @@ def _after(
             if resident
             else strategies.upstream(HIDDEN, batch, plugins=plugins())
         )
-        for experience in small:
-            strategy.train(experience, eval_streams=[])
+        with warnings.catch_warnings():
+            # So short experiences hardly move a parameter, which is told, rightly.
+            warnings.simplefilter("ignore")
+            for experience in small:
+                strategy.train(experience, eval_streams=[])
 
         def go() -> int:
             before = strategy.clock.total_iterations
-            strategy.train(large, eval_streams=[])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                strategy.train(large, eval_streams=[])
             return int(strategy.clock.total_iterations - before)
 
         return go

@@ -35,8 +35,8 @@ def test_closed_sets_are_those_of_the_plugins():
 
 def test_options_of_ewc():
     found = plugin("adaptive-ewc")
-    assert (found.ewc_lambda, found.accumulation, found.seed) == (1000, "sum", 3)
-    assert (found.labels, found.num_samples, found.balance) == ("exact", 1000, False)
+    assert (found.ewc_lambda, found.accumulation, found.seed) == (0.1, "sum", 3)
+    assert (found.labels, found.num_samples, found.balance) == ("exact", 1000, True)
     # the running average, as first described
     found = plugin(
         "adaptive-ewc",
@@ -102,7 +102,7 @@ def trained(arrays, method, settings, **options):
 
 @pytest.mark.parametrize(
     ("method", "settings"),
-    [("adaptive-ewc", ("ewc_lambda=100",)), ("si", ("si_lambda=10",))],
+    [("adaptive-ewc", ()), ("si", ("si_lambda=10",))],
 )
 @pytest.mark.parametrize("scenario", ["task", "domain", "class"])
 def test_they_train(arrays, method, settings, scenario):

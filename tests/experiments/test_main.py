@@ -168,7 +168,11 @@ def test_list_names_everything(capsys):
         ("run split-digits naive --set a=1", ["no option 'a'", "it has none"]),
         (
             "run split-digits er-ring --set size=1",
-            ["--set size=1", "er-ring has no option 'size'", "mem_size (int or none"],
+            [
+                "--set size=1",
+                "er-ring has no option 'size'",
+                "mem_size (int from 1 on or none",
+            ],
         ),
         (
             "run split-digits er-ring --set mem_size=x",

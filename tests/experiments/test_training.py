@@ -149,7 +149,10 @@ def test_an_epoch_passes_over_each_row_once(
     monkeypatch.setattr(
         training, "ProgressPlugin", lambda *a: totals.append(a[0]) or plugin(*a)
     )
-    settings = ["batch_size_mem=0"] if "mem_size" in method_options(method, ()) else ()
+    options = method_options(method, ())
+    settings = ["batch_size_mem=0"] if "mem_size" in options else []
+    if "boundary" in options and stream_size:
+        settings.append("boundary=10")  # where experiences end is hidden
     work = job(
         *(blobs, method, settings),
         scenario=scenario,

@@ -151,6 +151,7 @@ def test_a_head_of_the_classes_seen_guesses_no_other(blobs, method, model, strea
 @pytest.mark.parametrize("method", OURS)
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("iterations", [1, 17])
+@pytest.mark.filterwarnings("ignore:.*had not moved")  # of penalties, in one iteration
 def test_iterations_instead_of_epochs(blobs, method, scenario, iterations, monkeypatch):
     totals = []
     plugin = training.ProgressPlugin

@@ -7,7 +7,7 @@ import torch
 from rehearsed import network, strategy
 from torch import nn
 
-from avalanche_ext import MultiStrategyBuffer, RehearsalPlugin
+from avalanche_ext import MultiStrategyBuffer, Priority, RehearsalPlugin
 from avalanche_ext.storage.criteria import LossCriterion, WeightedCriterion
 
 SIZE = 20
@@ -20,7 +20,7 @@ BOTH = ["loss", "gradient"]
         {"criteria": BOTH},
         {"weights": {"forgetting": 2.0}},
         {"criteria": BOTH, "admission": "herding"},
-        {"criteria": ["gradient"], "sampling": "priority"},
+        {"criteria": ["gradient"], "sampling": Priority("loss")},
         {"criteria": BOTH, "sampling": "coreset"},
         {"criteria": BOTH, "sampling": "age"},
     ],
@@ -40,6 +40,7 @@ def test_criteria_that_nothing_reads(options):
         {"criteria": BOTH, "sampling": "mixed"},
         {"criteria": BOTH, "sampling": "loss"},
         {"criteria": BOTH, "sampling": "priority"},
+        {"criteria": ["gradient"], "sampling": "priority"},
         {"criteria": ["age"], "sampling": "age"},
         {"criteria": BOTH, "admission": "score"},
         {
