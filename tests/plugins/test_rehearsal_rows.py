@@ -12,7 +12,7 @@ from avalanche.benchmarks.utils import (
 )
 from avalanche.benchmarks.utils.data_attribute import TaskLabels
 from avalanche.training.plugins import ReplayPlugin, SupervisedPlugin
-from rehearsed import strategy
+from rehearsed import network, strategy
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -240,6 +240,40 @@ def test_criteria_read_further_items(class_stream, tasks, admission):
         trained.train(experience, eval_streams=[])
         table = memory.table
         assert torch.equal(table.column("score_number"), table.column("item2").float())
+
+
+class First:
+    """The first output, by a pass of its own."""
+
+    name = "first"
+    reads = ()
+
+    def score(self, rows, context):
+        assert ("task" in rows) == self.tasks
+        with torch.no_grad():
+            return context.forward(rows["x"], rows.get("task"))[:, 0]
+
+
+@pytest.mark.parametrize("tasks", [False, True])
+@pytest.mark.parametrize("resident", [False, True])
+def test_a_pass_of_its_own_is_of_the_rows_as_the_step_has_them(
+    class_stream, resident, tasks
+):
+    """Transformed once where they are stored raw, and with their task labels."""
+    criterion = First()
+    criterion.tasks = tasks
+    options = {"criteria": [criterion], "sampling": "first", "refresh_at_end": False}
+    memory = MultiStrategyBuffer(20, seed=0, **options)
+    plugins = [ResidentDataPlugin()] * resident + [RehearsalPlugin(memory, 5)]
+    model = network()
+    trained = strategy(plugins, model)
+    trained.optimizer.param_groups[0]["lr"] = 0.0
+    for experience in class_stream(experiences=2, tasks=tasks).train_stream:
+        trained.train(experience, eval_streams=[])
+    x = memory.table.column("x")
+    assert (x.dtype is torch.uint8) == resident == (memory.transform is not None)
+    expected = model(memory.transform(x) if resident else x)[:, 0]
+    torch.testing.assert_close(memory.table.column("score_first"), expected.detach())
 
 
 def test_further_items_in_upstreams_replay_plugin(class_stream):

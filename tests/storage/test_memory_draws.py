@@ -173,7 +173,9 @@ def test_coreset_draws_are_the_obvious_loop(sampling):
 def test_draws_by_use_know_the_draws_before():
     """Of inner loops, too, whose draws are counted later: the row drawn most is drawn."""
     buffer, _ = both(sampling=Softmax("access", temperature=1e-6))
-    rows = {int(buffer.draw(1).index) for _ in range(20)}
+    rows = {int(buffer.draw(1).index)}
+    assert buffer.effective_sample_size == pytest.approx(1.0)
+    rows |= {int(buffer.draw(1).index) for _ in range(19)}
     assert len(rows) == 1
     assert sorted(buffer.uses.tolist()) == [0] * 4 + [20]
 
