@@ -45,7 +45,10 @@ class ForgettingCriterion:
 
         :raises ValueError: without a model or a loss function.
         """
-        return context.losses(rows) - self.remember(rows, context)
+        losses, lowest = context.losses(rows), self.remember(rows, context)
+        return (losses - lowest).masked_fill(
+            losses == lowest, 0
+        )  # both may be infinite
 
     def remember(self, rows: ScoredRows, context: ScoringContext) -> Tensor:
         """The lowest loss of each row, this time included, shape ``(n,)``."""

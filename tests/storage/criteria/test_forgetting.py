@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from avalanche_ext import ForgettingCriterion, MultiStrategyBuffer
+from avalanche_ext.storage.criteria import ScoringContext
 
 
 def test_it_is_the_loss_above_the_lowest_of_all_that_were_scored():
@@ -43,3 +44,12 @@ def test_what_is_remembered_goes_with_its_row():
         ]
     expected = losses[1] - torch.minimum(*losses)
     torch.testing.assert_close(memory.scores("forgetting"), expected)
+
+
+def test_an_infinite_loss_is_forgotten_only_where_it_was_lower_before():
+    rows = {"y": torch.zeros(3), "lowest_loss": torch.tensor([torch.inf, 1.0, 1.0])}
+    context = ScoringContext()
+    context.know(rows, losses=torch.tensor([torch.inf, torch.inf, torch.nan]))
+    found = ForgettingCriterion().score(rows, context)
+    assert found[:2].tolist() == [0.0, torch.inf]
+    assert found[2].isnan()  # refused where scores are taken over
