@@ -37,3 +37,15 @@ def check_flag(name: str, value: Any) -> None:
     """
     if not isinstance(value, bool):
         raise ValueError(f"{name} must be True or False, got {value!r}")
+
+
+def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    """Refuse what is none of some words.
+
+    :param name: of the argument.
+    :param value: what was given.
+    :param allowed: the words.
+    :raises ValueError: naming all.
+    """
+    if value not in allowed:
+        raise ValueError(f"unknown {name} {value!r}: choose one of {allowed}")

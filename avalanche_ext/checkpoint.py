@@ -168,10 +168,12 @@ def _told_of_writing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        full = "inline_container" in str(error)  # of torch's writer, which says no more
-        if not full and not isinstance(error, OSError):
+        if "inline_container" in str(error):  # of torch's writer, which says no more
+            reason: str | None = "the disk may be full"
+        elif isinstance(error, OSError):
+            reason = error.strerror
+        else:
             raise
-        reason = "the disk may be full" if full else error.strerror  # type: ignore[union-attr]
         raise OSError(
             f"cannot write {path} ({reason}): name another file, or free the place"
         ) from error

@@ -106,12 +106,8 @@ class QuadraticPenalty:
         self._changes += 1
 
     def mean_importance(self) -> float:
-        """Of the entries above 0; 0 where there is none."""
-        total, entries = 0.0, 0
-        for values in self.importance.values():
-            total += float(values.sum(dtype=torch.float64))
-            entries += int(torch.count_nonzero(values))
-        return total / entries if entries else 0.0
+        """:func:`mean_above_zero` of ``F``."""
+        return mean_above_zero(self.importance)
 
     def nonzero_share(self) -> float:
         """The share of the entries whose importance is above 0."""
@@ -204,6 +200,18 @@ class QuadraticPenalty:
     def __getstate__(self) -> dict[str, Any]:
         """Without views of a model's parameters."""
         return {**self.__dict__, "_work": None}
+
+
+def mean_above_zero(importance: Mapping[str, Tensor]) -> float:
+    """Mean over the entries that are not 0, of all parameters together; 0 where there is
+    none.
+
+    >>> mean_above_zero({"weight": torch.tensor([0.0, 1.0]), "bias": torch.tensor([3.0])})
+    2.0
+    """
+    total = sum(float(v.sum(dtype=torch.float64)) for v in importance.values())
+    entries = sum(int(torch.count_nonzero(v)) for v in importance.values())
+    return total / entries if entries else 0.0
 
 
 class BackwardPass:

@@ -6,10 +6,10 @@ into ``experiments/results/studies/README.md``; a test compares.
 
 import json
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from experiments.bench.cases import CASES
+from experiments.spread import mean_and_sd
 from experiments.study import plan as plans
 from experiments.study.command import text
 from experiments.table import cells, markdown, reading
@@ -100,8 +100,8 @@ def study_rows(name: str = "replay") -> str:
 
 
 def _mean_and_sd(seeds: Any) -> str:
-    values = [100 * seed["accuracy"] for seed in seeds]
-    return f"{mean(values):.2f} ± {stdev(values):.2f}"
+    mean, sd = mean_and_sd([100 * seed["accuracy"] for seed in seeds])
+    return f"{mean:.2f} ± {sd:.2f}"
 
 
 def _study(name: str, half: str) -> Any:

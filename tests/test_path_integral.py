@@ -130,7 +130,7 @@ def test_a_parameter_that_grows() -> None:
 
 def test_unused_and_frozen_parameters() -> None:
     model = nn.ModuleList([nn.Linear(3, 2), nn.Linear(3, 2)])
-    model.forward = lambda x: model[0](x)  # type: ignore[method-assign]
+    model.forward = lambda x: model[0](x)
     path, chooser = PathIntegral(), ParameterSelection()
     step(model, path, chooser)
     model[0].bias.requires_grad_(False)

@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avalanche_ext.arguments import is_number, whole_number
+from avalanche_ext.arguments import check_choice, is_number, whole_number
 from avalanche_ext.gradients import Criterion, FisherLabels, fisher_of_batches
 from avalanche_ext.gradients.problem import takes_task_labels
 from avalanche_ext.gradients.stream import Batch
 from avalanche_ext.parameters import Patterns
+from avalanche_ext.penalty import mean_above_zero
 from avalanche_ext.plugins.boundaries import Boundary
 from avalanche_ext.plugins.experience_rows import (
     StepRows,
@@ -121,7 +122,7 @@ class AdaptiveEWCPlugin(ImportancePlugin):
     ) -> None:
         super().__init__(include, exclude, boundary)
         self.ewc_lambda = _from_zero("ewc_lambda", ewc_lambda)
-        _one_of("accumulation", accumulation, get_args(Accumulation))
+        check_choice("accumulation", accumulation, get_args(Accumulation))
         if decay is not None and accumulation == "separate":
             raise ValueError(
                 f"decay={decay!r} with accumulation='separate', which weighs all "
@@ -134,12 +135,12 @@ class AdaptiveEWCPlugin(ImportancePlugin):
             (_EMA if accumulation == "ema" else 1.0) if decay is None else decay
         )
         self.threshold = _from_zero("threshold", threshold)
-        _one_of("threshold_unit", threshold_unit, get_args(ThresholdUnit))
+        check_choice("threshold_unit", threshold_unit, get_args(ThresholdUnit))
         self.threshold_unit = threshold_unit
         if num_samples is not None:
             num_samples = whole_number("num_samples", num_samples, "rows", least=1)
         self.num_samples = num_samples
-        _one_of("labels", labels, get_args(FisherLabels))
+        check_choice("labels", labels, get_args(FisherLabels))
         self.labels = labels
         if balance != "each" and not isinstance(balance, bool):
             raise ValueError(f"balance must be True, False or 'each', got {balance!r}")
@@ -206,7 +207,7 @@ class AdaptiveEWCPlugin(ImportancePlugin):
             )
         fisher = self._above_threshold(fisher)
         if self.balance == "each":
-            mean = _mean_above_zero(fisher)
+            mean = mean_above_zero(fisher) or 1.0
             fisher = {name: values / mean for name, values in fisher.items()}
         if self.accumulation == "separate":
             self.quadratic.fold(parameters, fisher)
@@ -325,18 +326,7 @@ class AdaptiveEWCPlugin(ImportancePlugin):
             self._rows.batches = [list(batch) for batch in state["rows"]]
 
 
-def _mean_above_zero(fisher: Mapping[str, Tensor]) -> float:
-    total = sum(float(v.sum(dtype=torch.float64)) for v in fisher.values())
-    entries = sum(int(torch.count_nonzero(v)) for v in fisher.values())
-    return total / entries if total else 1.0
-
-
 def _from_zero(name: str, value: Any) -> float:
     if not is_number(value) or not 0 <= value < math.inf:
         raise ValueError(f"{name} must be a number of 0 or more, got {value!r}")
     return float(value)
-
-
-def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"unknown {name} {value!r}: choose one of {allowed}")

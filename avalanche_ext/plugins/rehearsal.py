@@ -8,7 +8,7 @@ import torch
 from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor
 
-from avalanche_ext.arguments import whole_number
+from avalanche_ext.arguments import check_choice, whole_number
 from avalanche_ext.plugins.company import (
     check_company,
     check_loader,
@@ -99,14 +99,14 @@ class RehearsalPlugin(SupervisedPlugin[Any], TellsSettings):
                 f"batch_size_mem={batch_size_mem} must lie in 0 … {buffer.max_size}, "
                 "the size of the memory: replay fewer rows or keep more"
             )
-        _check("feed", feed, get_args(Feed))
+        check_choice("feed", feed, get_args(Feed))
         check_weights(loss_weights)
         if transform is not None and not callable(transform):
             raise TypeError(
                 f"transform must be a function of a batch of rows, or None, got "
                 f"{transform!r}"
             )
-        _check("train_metrics", train_metrics, get_args(TrainMetrics))
+        check_choice("train_metrics", train_metrics, get_args(TrainMetrics))
         self.buffer = buffer
         self.batch_size_mem = batch_size_mem
         self.feed = feed
@@ -350,8 +350,3 @@ class RehearsalPlugin(SupervisedPlugin[Any], TellsSettings):
                     "replays within it",
                     stacklevel=2,
                 )
-
-
-def _check(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"unknown {name} {value!r}: choose one of {allowed}")

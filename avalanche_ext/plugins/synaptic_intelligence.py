@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from avalanche_ext.arguments import is_number
+from avalanche_ext.arguments import check_choice, is_number
 from avalanche_ext.parameters import Patterns, grown
 from avalanche_ext.path_integral import PathIntegral
 from avalanche_ext.penalty import BackwardPass, Named
@@ -101,8 +101,7 @@ class SynapticIntelligencePlugin(ImportancePlugin):
                 stacklevel=2,
             )
         self.eps = float(eps)
-        if path not in get_args(Path):
-            raise ValueError(f"unknown path {path!r}: choose one of {get_args(Path)}")
+        check_choice("path", path, get_args(Path))
         if clip_value is not None and not (is_number(clip_value) and clip_value > 0):
             raise ValueError(
                 f"clip_value must be a number above 0, or None, got {clip_value!r}"

@@ -2,6 +2,7 @@
 
 from typing import Literal, get_args
 
+from avalanche_ext.arguments import check_choice
 from avalanche_ext.storage.by_class import ClassBalanced, Ring
 from avalanche_ext.storage.herding import Herding
 from avalanche_ext.storage.policy import Admission
@@ -24,8 +25,7 @@ def make_admission(
     :raises ValueError: for an unknown name, or ``per_class`` or a ``balance`` where it
         has no meaning.
     """
-    if name not in ADMISSIONS:
-        raise ValueError(f"unknown admission {name!r}: choose one of {ADMISSIONS}")
+    check_choice("admission", name, ADMISSIONS)
     score = Score(balance)
     if name != "score" and balance != "class":
         raise ValueError(

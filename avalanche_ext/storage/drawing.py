@@ -75,9 +75,14 @@ class Drawing:
         if sampling.reads == "features":
             assert self._scores.nearest is not None
             return self._scores.nearest.features
-        self._scores.use(sampling.name)
+        return self.scores(sampling.name)
+
+    def scores(self, name: str) -> Tensor:
+        """Raw scores of each row by a criterion, or mixed, all of them known."""
+        self._scores.use(name)
+        self.scorer.settle()
         self.count_uses()
-        return self._scores.of(sampling.name)
+        return self._scores.of(name)
 
     def count_uses(self) -> None:
         """Bring the uses of all rows up to date."""

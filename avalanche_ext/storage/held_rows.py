@@ -87,10 +87,7 @@ class HeldRows:
             normalised to [0, 1].
         :raises ValueError: for an unknown name, or stale scores without a model.
         """
-        self._scores.use(name)
-        self.scorer.settle()
-        self._drawing.count_uses()
-        return self._scores.of(name)
+        return self._drawing.scores(name)
 
     @property
     def stale(self) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from avalanche_ext.storage.by_class import ByClass, largest_first
 from avalanche_ext.storage.mean_matching import Array, MeanMatching
@@ -61,9 +61,9 @@ class Herding(ByClass):
         compared: Compared = NOTHING,
     ) -> Slots:
         assert compared.vectors is not None
-        _check_finite(compared.vectors.incoming)
-        self._renew(compared.vectors)
         batch = _Batch([self._ranks[group] for group in groups], compared.vectors)
+        _check_finite(batch.x)
+        self._renew(compared.vectors)
         for position, rank in enumerate(batch.ranks):
             if stored < size:
                 slot, stored = stored, stored + 1
@@ -301,9 +301,9 @@ class _Rows:
         return None if own else place
 
 
-def _check_finite(incoming: Tensor) -> None:
+def _check_finite(incoming: Array) -> None:
     """A single row that is not would be in the sums of its class for good."""
-    finite = np.isfinite(incoming.cpu().numpy())
+    finite = np.isfinite(incoming)
     if finite.all():
         return
     rows = (~finite.all(1)).nonzero()[0].tolist()

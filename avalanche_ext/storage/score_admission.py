@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Generator, Tensor
 
+from avalanche_ext.arguments import check_choice
 from avalanche_ext.storage.by_class import ByClass, largest_first
 from avalanche_ext.storage.policy import NOTHING, Compared, Groups, Slots
 
@@ -39,10 +40,7 @@ class Score(ByClass):
 
     def __init__(self, balance: Balance = "class") -> None:
         super().__init__()
-        if balance not in get_args(Balance):
-            raise ValueError(
-                f"unknown balance {balance!r}: choose one of {get_args(Balance)}"
-            )
+        check_choice("balance", balance, get_args(Balance))
         self.balance = balance
         self.needs_groups = balance == "class"
 

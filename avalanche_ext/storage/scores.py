@@ -1,7 +1,7 @@
 """What the criteria say of each row of a memory, and the features they compare."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Generator, Tensor
@@ -13,7 +13,7 @@ from avalanche_ext.storage.criteria import (
     WeightedCriterion,
     make_criteria,
 )
-from avalanche_ext.storage.criteria.context import stored_slots
+from avalanche_ext.storage.criteria.context import Remembering, stored_slots
 from avalanche_ext.storage.named import by_name, mixed_score, parts_used, priority_score
 from avalanche_ext.storage.nearest import NearestDistance
 from avalanche_ext.storage.normalise import checked_scores, normalise, weighted_mean
@@ -155,7 +155,8 @@ class Scores:
             scores = criterion.score(rows, context)
             columns[column_of(name)] = checked_scores(scores, name, slots).float()
             if remembered is not None:
-                columns[remembered] = criterion.remember(rows, context).float()  # type: ignore[attr-defined]
+                kept_of = cast(Remembering, criterion).remember(rows, context)
+                columns[remembered] = kept_of.float()
         return Scored(columns, features)
 
     def _remembered(self, column: str, slots: Tensor) -> Tensor:

@@ -50,7 +50,8 @@ def _norms(
     def row_by_row() -> None:
         for one in range(len(y)):
             plain(x[one : one + 1], y[one : one + 1])
-            torch.stack([p.grad.norm() for p in model.parameters()]).norm()  # type: ignore[union-attr]
+            gradients = [p.grad for p in model.parameters() if p.grad is not None]
+            torch.stack([gradient.norm() for gradient in gradients]).norm()
 
     return Row(
         label,

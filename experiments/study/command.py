@@ -8,11 +8,11 @@ from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
 
-import numpy as np
 from tyro.conf import Positional, arg
 
 from experiments import store
 from experiments.errors import UserError, unknown
+from experiments.spread import mean_and_sd
 from experiments.study import plan as plans
 from experiments.study.comparison import holm, paired
 from experiments.study.plan import Plan, Task
@@ -240,9 +240,8 @@ def _rows(
         for reference in references
     }
     for arm, values in found.items():
-        numbers = np.array(list(values.values()))
-        sd = numbers.std(ddof=1) if len(numbers) > 1 else np.nan
-        row = [plan.arms[arm].get("label", arm), f"{numbers.mean():.2f} ± {sd:.2f}"]
+        mean, sd = mean_and_sd(list(values.values()))
+        row = [plan.arms[arm].get("label", arm), f"{mean:.2f} ± {sd:.2f}"]
         for reference in references:
             apart = paired(values, found[reference])
             p = corrected[reference].get(arm)

@@ -1,7 +1,10 @@
-"""Data that every run of a test may train on."""
+"""Data that every run of a test may train on, and runs that were not trained."""
+
+import json
 
 import numpy as np
 import pytest
+from invented_runs import config_of, result_of
 
 from experiments.data import from_arrays
 
@@ -18,3 +21,21 @@ def blobs():
         return (centres[y] + noise).astype(np.uint8), y + 1
 
     return from_arrays(*part(26), *part(10), source="blobs")
+
+
+@pytest.fixture
+def make_run(tmp_path):
+    """Write a run directory; keyword arguments replace fields of every result."""
+
+    def make(name="split-digits-naive-class", seeds=(0,), config=True, **fields):
+        for seed in seeds:
+            folder = tmp_path / "runs" / name / f"seed-{seed}"
+            folder.mkdir(parents=True)
+            result = {**result_of(seed), **fields}
+            (folder / "result.json").write_text(json.dumps(result))
+            if config:
+                settings = config_of(seed)
+                (folder / "config.json").write_text(json.dumps(settings))
+        return tmp_path / "runs" / name
+
+    return make

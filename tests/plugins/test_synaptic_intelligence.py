@@ -1,6 +1,5 @@
 """avalanche_ext/plugins/synaptic_intelligence.py against the paper written out."""
 
-import io
 import warnings
 from typing import Any
 
@@ -10,13 +9,12 @@ import torch.nn.functional as F
 from avalanche.benchmarks.scenarios.online import split_online_stream
 from avalanche.training.plugins import SupervisedPlugin
 from avalanche.training.supervised import Naive
+from regularised import network, stopped_and_continued, strategy
 from slow_importance import SlowSI
 from torch import Tensor, nn
 
 from avalanche_ext import (
-    LeanEvaluationPlugin,
     SynapticIntelligencePlugin,
-    checkpoint,
 )
 
 OPTIMIZERS = {
@@ -24,24 +22,6 @@ OPTIMIZERS = {
     "momentum": lambda p: torch.optim.SGD(p, 0.02, momentum=0.9),
     "adam": lambda p: torch.optim.Adam(p, 1e-3),
 }
-
-
-def network(outputs: int = 8) -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Flatten(), nn.Linear(64, 6), nn.Tanh(), nn.Linear(6, outputs)
-    )
-
-
-def strategy(plugins: list[Any], **more: Any) -> Naive:
-    model = network()
-    common = {
-        "optimizer": torch.optim.SGD(model.parameters(), 0.05, momentum=0.9),
-        "criterion": nn.CrossEntropyLoss(),
-        "train_mb_size": 8,
-        "evaluator": LeanEvaluationPlugin(),
-    }
-    return Naive(model=model, plugins=plugins, **{**common, **more})
 
 
 def batches(number: int, experience: int) -> list[tuple[Tensor, Tensor]]:
@@ -87,7 +67,7 @@ def test_in_avalanche_it_is_the_same(class_stream: Any) -> None:
     plugin = SynapticIntelligencePlugin(1.0)
     slow = SlowSI(1.0, 0.1)
 
-    class Reference(SupervisedPlugin):  # type: ignore[misc]
+    class Reference(SupervisedPlugin):
         """The integral of what this strategy does."""
 
         def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
@@ -166,7 +146,7 @@ def test_squares_are_those_of_published_code(class_stream: Any) -> None:
     plugin = SynapticIntelligencePlugin(1.0, path="squares", clip_value=0.05)
     seen: dict[str, Any] = {}
 
-    class Reference(SupervisedPlugin):  # type: ignore[misc]
+    class Reference(SupervisedPlugin):
         def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
             named = strategy.model.named_parameters()
             seen["start"] = {n: p.detach().clone() for n, p in named}
@@ -230,21 +210,7 @@ def test_state_and_checkpoint(class_stream: Any, tmp_path: Any) -> None:
     def make() -> Naive:
         return strategy([SynapticIntelligencePlugin(1.0, boundary=7)])
 
-    whole = make()
-    whole.train(stream, eval_streams=[])
-    part = make()
-    part.train(stream[:2], eval_streams=[])
-    checkpoint.save(part, tmp_path / "run.ckpt")
-    torch.manual_seed(99)
-    again, start = checkpoint.load(make(), tmp_path / "run.ckpt")
-    again.train(stream[start:], eval_streams=[])
-    for a, b in zip(whole.model.parameters(), again.model.parameters(), strict=True):
-        assert torch.equal(a, b)
-    file = io.BytesIO()
-    torch.save(part.plugins[0].state_dict(), file)
-    file.seek(0)
-    loaded = make().plugins[0]
-    loaded.load_state_dict(torch.load(file, weights_only=True))
+    _, part, loaded = stopped_and_continued(make, stream, tmp_path / "run.ckpt")
     for plugin in (loaded, part.plugins[0]):
         plugin.update(part.model)
     one, other = (p.quadratic.importance["1.weight"] for p in (loaded, part.plugins[0]))

@@ -33,8 +33,7 @@ class Criterion(Protocol):
     instead of keeping its scores. ``compares_features = True``: it needs
     ``context.stored``. ``reads``: the quantities that it asks :meth:`ScoringContext.know`
     for, by default ``("outputs", "losses")``, which a training step then notes.
-    ``remembers``: a column of the memory that its method ``remember(rows, context)``
-    makes whenever rows are scored; the rows come with its values before, NaN for none.
+    ``remembers``: see :class:`Remembering`.
 
     A criterion that prefers rows the model gets wrong:
 
@@ -61,6 +60,21 @@ class Criterion(Protocol):
 
         It may be of any scale: scores are normalised over the rows at hand before they
         are combined or drawn from. The model must be left as it was.
+        """
+
+
+class Remembering(Criterion, Protocol):
+    """A criterion that needs to know of a row what it has seen of it before."""
+
+    @property
+    def remembers(self) -> str:
+        """The column of the memory that keeps it."""
+
+    def remember(self, rows: ScoredRows, context: "ScoringContext") -> Tensor:
+        """What to keep from now on, one number a row, shape ``(n,)``.
+
+        It is asked whenever rows are scored; they come with what was kept before in that
+        column, NaN where nothing was.
         """
 
 

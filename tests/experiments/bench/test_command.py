@@ -1,6 +1,5 @@
-"""experiments/bench: its clockwork, its bare loops, and every case in small."""
+"""experiments/bench: every case in small, and what its command writes and refuses."""
 
-import itertools
 import json
 import subprocess
 import sys
@@ -10,157 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_bench import TINY
 
 from experiments import training
-from experiments.bench import command, loops, online, strategies, whole_run
+from experiments.bench import command, online, strategies, whole_run
 from experiments.bench.cases import CASES, Case, choose
 from experiments.bench.command import Bench, run_bench
 from experiments.bench.results import case_record, case_table
-from experiments.bench.timing import Measured, interleave, ratio, spread, stopwatch
-from experiments.bench.workload import Row, Sizes, load, random_images
+from experiments.bench.timing import Measured
+from experiments.bench.workload import Row, load, random_images
 from experiments.errors import UserError
-
-TINY = Sizes(
-    train=150,
-    warm=140,
-    test=50,
-    memory=128,
-    stages=(4, 8),
-    capacities=(30, 60),
-    stored=50,
-    offered=2,
-    drawn=3,
-    experiences=(1, 2),
-    scored=20,
-    covered=(60, 8, 10),
-    run=150,
-    rotations=2,
-)
-
-
-@pytest.fixture(autouse=True)
-def _no_data(tmp_path, monkeypatch):
-    """Without a folder data, images are random."""
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def tiny():
-    return load(None, TINY, rounds=2)
-
-
-class TestTiming:
-    def test_the_stopwatch_leaves_out_preparation_and_divides_by_units(self):
-        now = [0.0]
-
-        def pass_by(seconds, result):
-            now[0] += seconds
-            return result
-
-        observe = stopwatch(
-            lambda: pass_by(100.0, lambda: pass_by(3.0, 6)), 1e3, clock=lambda: now[0]
-        )
-        assert observe() == pytest.approx(500.0)  # ms a unit
-
-    def test_rounds_interleave_in_changing_order_and_the_first_is_discarded(self):
-        seen = []
-
-        def maker(name, costs):
-            costs = iter(costs)
-            return lambda: lambda: (seen.append(name), next(costs))[1]
-
-        measured = interleave(
-            {("row", "a"): maker("a", [9, 1, 2]), ("row", "b"): maker("b", [9, 3, 4])},
-            repeats=2,
-        )
-        assert seen == ["b", "a", "a", "b", "b", "a"]
-        assert measured["row", "a"].values == [1, 2]
-        assert measured["row", "b"].values == [3, 4]
-
-    def test_a_contender_that_fails_drops_out_and_the_others_go_on(self):
-        def broken():
-            raise TypeError("no\n  such thing")
-
-        late = itertools.count()
-
-        def breaks_later():
-            if next(late) == 1:
-                raise ValueError
-            return 1.0
-
-        measured = interleave(
-            {
-                ("row", "making"): broken,
-                ("row", "observing"): lambda: breaks_later,
-                ("row", "good"): lambda: lambda: 2.0,
-            },
-            repeats=3,
-        )
-        assert measured["row", "making"].error == "TypeError: no such thing"
-        assert measured["row", "observing"].error == "ValueError"
-        assert measured["row", "observing"].spread is None
-        assert measured["row", "good"].values == [2.0, 2.0, 2.0]
-        assert ratio(measured["row", "making"], measured["row", "good"]) is None
-
-    def test_median_quartiles_and_ratios_by_round(self):
-        assert spread([4.0]) == (4.0, 4.0, 4.0)
-        assert spread([5.0, 1.0, 3.0, 2.0, 4.0]) == (3.0, 2.0, 4.0)
-        # The median of the ratios (2), not the ratio of the medians (20 / 1).
-        above, below = Measured([2.0, 20.0, 200.0]), Measured([1.0, 100.0, 1.0])
-        assert ratio(above, below).median == 2.0
-        assert ratio(above, Measured([1.0, 0.0, 1.0])) is None
-
-
-class TestBareLoops:
-    @pytest.mark.parametrize("batch", [7, 40])
-    def test_the_reservoir_keeps_every_row_equally_often(self, batch):
-        torch.manual_seed(0)
-        kept = torch.zeros(40)
-        for seed in range(2000):
-            memory = loops.ReservoirMemory(10, seed)
-            rows = torch.arange(40)
-            for some in rows.split(batch):
-                memory.add(some[:, None], some)
-            assert len(memory) == len(set(memory.y.tolist())) == 10
-            assert torch.equal(memory.x[:, 0], memory.y)
-            kept[memory.y] += 1
-        # 2000 draws of probability 1/4: five standard deviations are 97.
-        assert (kept - 500).abs().max() < 97
-
-    def test_the_ring_keeps_the_last_rows_of_each_class(self):
-        memory = loops.RingMemory(4, classes=2)
-        rows = torch.arange(14)
-        for some in rows.split(5):
-            memory.add(some, some % 2)
-        assert sorted(memory.x.tolist()) == [10, 11, 12, 13]
-
-    @pytest.mark.parametrize("stored", [50, 5000])
-    def test_draws_are_distinct_rows(self, stored):
-        memory = loops.ReservoirMemory(stored)
-        rows = torch.arange(stored)
-        memory.add(rows, rows)
-        x, y = memory.draw(20)
-        assert len(set(x.tolist())) == 20
-        assert torch.equal(x, y)
-
-    def test_evaluation_counts_right_answers(self):
-        x = torch.eye(3)
-        parts = [(x, torch.tensor([0, 1, 0])), (x, torch.tensor([0, 1, 2]))]
-        assert loops.evaluate(torch.nn.Identity(), parts, 2) == pytest.approx(
-            [2 / 3, 1]
-        )
-
-    def test_training_replays_and_steps_once_a_batch(self, tiny):
-        x, y = strategies.tensors(tiny, 0, 30, floats=True)
-        model = strategies.network((8,))
-        rows = []
-        model.register_forward_hook(lambda m, i, out: rows.append(len(out)))
-        memory = loops.ReservoirMemory(20)
-        batches = torch.arange(30).split(10)
-        optimizer = strategies.descent(model)
-        assert loops.train(model, optimizer, x, y, batches, memory, 10) == 3
-        assert rows == [10, 20, 20]
-        assert memory.seen == 30
 
 
 @pytest.mark.parametrize(
