@@ -51,8 +51,12 @@ def _row(work: Workload, name: str, batch: int, experiences: int) -> Row:
 def _after(
     work: Workload, batch: int, experiences: int, plugins: Make, resident: bool
 ) -> Observe:
-    """Training after small experiences, of which each adds its importances."""
-    warm, train = work.sizes.warm, work.sizes.train
+    """Training after small experiences, of which each adds its importances.
+
+    As many iterations whatever the batch, so that taking the importances of twenty rows
+    at the end is an equally small part of it.
+    """
+    warm, train = work.sizes.warm, batch * max(1, work.sizes.train // 20)
     form: strategies.Rows = "bytes" if resident else "floats"
     small = [
         strategies.experience(work, start, start + 20, form)
