@@ -9,9 +9,11 @@ from full_disk import full_disk
 from torch import nn
 
 from avalanche_ext import (
+    AdaptiveEWCPlugin,
     AgeCriterion,
     MultiStrategyBuffer,
     ResidentDataPlugin,
+    SynapticIntelligencePlugin,
     accuracy_metrics,
     checkpoint,
     er_ring,
@@ -129,6 +131,29 @@ def test_other_settings_of_a_plugin_are_refused(other, tmp_path):
         checkpoint.load(strategy, tmp_path / "run.ckpt")
     assert "\n" not in str(error.value)
     checkpoint.load(of_settings(), tmp_path / "run.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("saved", "given", "told"),
+    [
+        (
+            AdaptiveEWCPlugin(1.0, accumulation="ema", seed=0),
+            AdaptiveEWCPlugin(2.0, seed=1),
+            r"AdaptiveEWCPlugin at plugins\[0\] has ewc_lambda=1.0, here 2.0; its .* has "
+            "accumulation='ema', here 'sum'",
+        ),
+        (
+            SynapticIntelligencePlugin([1, 2]),
+            SynapticIntelligencePlugin([1, 2], eps=0.2),
+            "SynapticIntelligencePlugin .* has eps=0.1, here 0.2",
+        ),
+    ],
+)
+def test_other_settings_of_a_regulariser_are_refused(saved, given, told, tmp_path):
+    checkpoint.save(run(net(), [saved]), tmp_path / "run.ckpt")
+    with pytest.raises(ValueError, match=told):
+        checkpoint.load(run(net(), [given]), tmp_path / "run.ckpt")
+    checkpoint.load(run(net(), [saved]), tmp_path / "run.ckpt")
 
 
 def test_the_memory_of_upstreams_plugin_is_compared_too(tmp_path):

@@ -197,9 +197,8 @@ def _scales(source: Source, plain: Tensor, scaled: Tensor, scales: Tensor) -> bo
     plain, scaled = source.rows_first(plain), source.rows_first(scaled)
     own = scales if source.origin is None else scales[source.origin]
     own = own.to(plain.dtype).view(-1, *(1,) * (plain.dim() - 1))
-    most = plain.abs().max().item() if plain.numel() else 0.0
-    back = scaled / own
-    return torch.allclose(back, plain, rtol=1e-3, atol=1e-5 * most, equal_nan=True)
+    back, near = scaled / own, 1e-5 * _largest(plain)
+    return torch.allclose(back, plain, rtol=1e-3, atol=near, equal_nan=True)
 
 
 def _various(rows: int, task: Tensor | None) -> Tensor:
@@ -221,7 +220,13 @@ def _alone(problem: Problem, x: Any, task: Tensor | None, values: Tensor) -> boo
             )
     except Exception:  # e.g. statistics of a batch of one
         return False
-    scale = values.detach().abs().max().item()
+    near = 1e-4 * _largest(values.detach())
     return alone.shape == values[one].shape and torch.allclose(
-        alone, values[one], rtol=1e-3, atol=1e-4 * scale, equal_nan=True
+        alone, values[one], rtol=1e-3, atol=near, equal_nan=True
     )
+
+
+def _largest(values: Tensor) -> float:
+    """The largest magnitude; that of a model that has diverged counts as 0."""
+    finite = values.abs().nan_to_num(0.0, 0.0, 0.0)
+    return float(finite.max()) if finite.numel() else 0.0

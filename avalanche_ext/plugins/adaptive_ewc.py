@@ -22,6 +22,7 @@ from avalanche_ext.plugins.experience_rows import (
 )
 from avalanche_ext.plugins.importance import ImportancePlugin
 from avalanche_ext.plugins.memory_loss import own_criterion
+from avalanche_ext.settings import settings_of
 from avalanche_ext.storage.items import has_task_items
 from avalanche_ext.storage.seeds import given_or_derived
 from avalanche_ext.threshold import ThresholdUnit, quantiles_said, thresholded
@@ -120,6 +121,7 @@ class AdaptiveEWCPlugin(ImportancePlugin):
         boundary: Boundary = "origin",
         seed: int | None = None,
     ) -> None:
+        self._settings = settings_of(locals(), but=("seed",))
         super().__init__(include, exclude, boundary)
         self.ewc_lambda = _from_zero("ewc_lambda", ewc_lambda)
         check_choice("accumulation", accumulation, get_args(Accumulation))

@@ -13,11 +13,12 @@ from avalanche_ext.parameters import ParameterSelection, Patterns
 from avalanche_ext.penalty import BackwardPass, Named, QuadraticPenalty
 from avalanche_ext.plugins.boundaries import Boundaries, Boundary
 from avalanche_ext.plugins.penalty_health import PenaltyHealth, StepFigures
+from avalanche_ext.settings import TellsSettings
 
 _INERT = 1e-4  # of the task's gradient: no penalty so small changes what is learnt
 
 
-class ImportancePlugin(SupervisedPlugin[Any], ABC):
+class ImportancePlugin(SupervisedPlugin[Any], TellsSettings, ABC):
     """Adds a quadratic penalty to the loss and renews it where an experience ends.
 
     :param include: patterns of the parameters' names, see

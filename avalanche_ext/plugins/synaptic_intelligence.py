@@ -14,6 +14,7 @@ from avalanche_ext.path_integral import PathIntegral
 from avalanche_ext.penalty import BackwardPass, Named
 from avalanche_ext.plugins.boundaries import Boundary
 from avalanche_ext.plugins.importance import ImportancePlugin
+from avalanche_ext.settings import settings_of
 
 Path = Literal["gradient", "squares"]
 """``"gradient"``: ``−g · Δθ`` with the gradient without the penalty; ``"squares"``:
@@ -81,6 +82,7 @@ class SynapticIntelligencePlugin(ImportancePlugin):
         path: Path = "gradient",
         clip_value: float | None = None,
     ) -> None:
+        self._settings = settings_of(locals(), but=("device",))
         if excluded_parameters is not None and exclude is not None:
             raise ValueError(
                 "excluded_parameters and exclude are two names of one thing: give one"

@@ -102,3 +102,14 @@ def test_zero_weights_and_dead_layers() -> None:
     found = gradient_norms(model, F.cross_entropy, x, y, inspection=inspection)
     expected = gradient_norms(model, F.cross_entropy, x, y)
     torch.testing.assert_close(found, expected)
+
+
+def test_a_model_that_has_diverged() -> None:
+    """Its gradients are no numbers, which is no error of theirs."""
+    model = networks.mlp()
+    with torch.no_grad():
+        model[0].weight[0, 0] = torch.nan
+        model[0].weight[1, 0] = torch.inf
+    x, y = torch.randn(4, 6), torch.arange(4) % 3
+    assert not inspect_gradients(model, x).refused
+    assert gradient_norms(model, F.cross_entropy, x, y).isnan().all()
