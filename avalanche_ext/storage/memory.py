@@ -165,9 +165,8 @@ class Memory(HeldRows):
         if self._policy.needs_values or self._policy.needs_vectors:
             if self._policy.needs_values:
                 self._drawing.count_uses()
-            full = len(self.table) + n > self.max_size
             compared, scored = self._comparing.arriving(
-                read, n, scored, full, self._admitting
+                read, groups, scored, self.max_size, self._admitting
             )
         slots = self._policy.admit(
             groups, len(self.table), self.max_size, self._admitting, compared
