@@ -1,7 +1,7 @@
 """The rehearsal memory by name, and as a storage policy of Avalanche."""
 
 import warnings
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from avalanche_ext.storage.criteria import Criterion
 from avalanche_ext.storage.idle import idle_criteria, idle_sampling
 from avalanche_ext.storage.items import check_task_item, has_task_items, item_names
 from avalanche_ext.storage.memory import Memory
-from avalanche_ext.storage.resident import row_source
-from avalanche_ext.storage.rows import Rows
+from avalanche_ext.storage.resident import RowSource, row_source
+from avalanche_ext.storage.rows import Rows, take
 from avalanche_ext.storage.sampling import Sampling
 from avalanche_ext.storage.score_admission import Balance
 from avalanche_ext.storage.scored import Counters
@@ -204,8 +204,17 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer, TellsSettings):
         """Offer every row of an experience, in the order of its dataset.
 
         Only rows that are kept are read, and before their transforms where those are
-        known (see :class:`~avalanche_ext.storage.resident.RowSource`). An admission by
-        value looks at all, and first scores the rows stored anew (``refresh_at_end``).
+        known (see :class:`~avalanche_ext.storage.resident.RowSource`). An admission that
+        compares rows (``"herding"``, ``"score"``) reads all, each once; one by value first
+        scores the rows stored anew (``refresh_at_end``).
+
+        Where a row cannot be read, none of the experience is kept. Data that can be held
+        as tensors are read before an admission compares any of them, so nothing has
+        changed. Every other admission has decided: the rows count as seen, and rows stored
+        that were to give way to another class have left. Data that cannot be held as
+        tensors are compared 256 rows at a time, and scored so in any case: where reading
+        or scoring fails then, the batches before stay. Feeding the experience again offers
+        what was seen a second time.
         """
         source = row_source(exp.dataset.train())
         tasks = has_task_items(exp.dataset)
@@ -218,24 +227,28 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer, TellsSettings):
             rows = dict(zip(item_names(len(items), tasks), items, strict=True))
             if transform is not None:
                 rows["x"] = transform(rows["x"])
+            self.table.check(rows, without=self._facts)
             return rows
 
         # What does not fit is refused before anything is decided.
         first = read(torch.tensor([0]))
         if tasks:
             check_task_item(list(first.values()))
-        self.table.check(first, without=self._facts)
         groups: Sequence[Hashable] = range(len(source))
         if self._policy.needs_groups:
             groups = self._classes(source.targets, source.tasks)
         self.meet(agent)
         self._refresh_before(exp)
-        compares = self._policy.needs_values or self._policy.needs_vectors
-        step = _COMPARED_AT_ONCE if compares else len(source)
         kept = False
-        for start in range(0, len(source), step):
-            some = groups[start : start + step]
-            kept |= bool(self._admit(some, partial(_read_from, read, start)))
+        if not self._policy.needs_values and not self._policy.needs_vectors:
+            kept = bool(self._admit(groups, read))
+        else:
+            if isinstance(source, RowSource):
+                source.need()
+            for start in range(0, len(source), _COMPARED_AT_ONCE):
+                some = groups[start : start + _COMPARED_AT_ONCE]
+                rows = read(torch.arange(start, start + len(some)))
+                kept |= bool(self._admit(some, partial(_rows_at, rows)))
         if kept:
             self._tensor_targets = source.tensor_targets
 
@@ -317,7 +330,5 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer, TellsSettings):
         self.form.load_state_dict(state)
 
 
-def _read_from(
-    read: Callable[[Tensor], dict[str, Rows]], start: int, position: Tensor
-) -> dict[str, Rows]:
-    return read(start + position)
+def _rows_at(rows: dict[str, Rows], position: Tensor) -> dict[str, Rows]:
+    return {name: take(column, position) for name, column in rows.items()}
