@@ -1,4 +1,4 @@
-"""avalanche_ext/storage/buffer.py: an experience of which a row cannot be read."""
+"""avalanche_ext/storage/exemplars.py: an experience of which a row cannot be read."""
 
 import pytest
 import torch
