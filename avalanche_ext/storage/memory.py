@@ -96,7 +96,7 @@ class Memory(HeldRows):
         """
         given = {"x": x, "y": y, "task": task, **(columns or {})}
         for name, rows in given.items():
-            if rows is not None:
+            if rows is not None or name != "task":
                 check_rows(name, rows)
         self.scorer.meet(model)
         slots = self.offer(x, y, task, columns)
