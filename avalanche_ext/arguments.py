@@ -1,5 +1,6 @@
 """What public functions are given: refused where they are called, in one form of words."""
 
+import math
 from numbers import Integral, Real
 from typing import Any
 
@@ -26,6 +27,17 @@ def whole_number(name: str, value: Any, of: str, *, least: int) -> int:
 def is_number(value: Any) -> bool:
     """Whether the value is a real number, and no ``bool``."""
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Refuse what is no finite number above 0.
+
+    :param name: of the argument.
+    :param value: what was given.
+    :raises ValueError: naming both.
+    """
+    if not is_number(value) or not 0 < value < math.inf:
+        raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
 
 
 def check_flag(name: str, value: Any) -> None:

@@ -7,6 +7,7 @@ from avalanche.benchmarks import OnlineCLExperience
 from torch import Tensor
 
 from avalanche_ext.gradients import forward_rows
+from avalanche_ext.plugins.boundaries import Boundaries
 from avalanche_ext.plugins.memory_loss import own_criterion
 from avalanche_ext.storage.buffer import MultiStrategyBuffer
 from avalanche_ext.storage.items import item_names
@@ -31,7 +32,7 @@ class StepScores:
         self._steps = 0
         self._slots: Tensor | None = None  # of the rows drawn
         self._watching = False
-        self._origin: Any = None  # number of the experience that is split online
+        self._boundaries = Boundaries("origin")
 
     def begin(
         self, strategy: Any, slots: Tensor | None, rows: int, feeds: bool
@@ -93,23 +94,24 @@ class StepScores:
     # At the end of an experience
 
     def experience_begins(self, strategy: Any) -> None:
-        """Refresh all scores where an experience of a split stream is over."""
+        """Refresh all scores where an experience was left before its last part."""
         experience = strategy.experience
-        if not isinstance(experience, OnlineCLExperience):
-            self._origin = None
-            return
-        if experience.access_task_boundaries:
-            origin = int(experience.origin_experience.current_experience)
-            if self._origin not in (None, origin):
-                self._refresh(strategy)
-            self._origin = origin
+        if _is_bounded(experience) and self._boundaries.begins(experience) is not None:
+            self._refresh(strategy)
 
     def experience_ends(self, strategy: Any) -> None:
-        """Refresh all scores, but not after each part of an experience."""
-        if not isinstance(strategy.experience, OnlineCLExperience):
+        """Refresh all scores, of a split stream after the last part of an experience."""
+        experience = strategy.experience
+        if _is_bounded(experience) and self._boundaries.ends(experience) is not None:
             self._refresh(strategy)
 
     def _refresh(self, strategy: Any) -> None:
         if self.buffer.refresh_at_end:
             self.buffer.scorer.meet(strategy.model, own_criterion(strategy))
             self.buffer.refresh()
+
+
+def _is_bounded(experience: Any) -> bool:
+    """Whether it may be known where the experience ends."""
+    split = isinstance(experience, OnlineCLExperience)
+    return not split or bool(experience.access_task_boundaries)

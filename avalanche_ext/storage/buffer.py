@@ -1,43 +1,30 @@
-"""The rehearsal memory by name, and as a storage policy of Avalanche."""
+"""The rehearsal memory by name: what its arguments are, and what is made of them."""
 
-import warnings
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from avalanche.benchmarks import OnlineCLExperience
-from avalanche.benchmarks.utils import AvalancheDataset
-from avalanche.training.storage_policy import ExemplarsBuffer
-from torch import Tensor
 
-from avalanche_ext.arguments import check_flag, whole_number
+from avalanche_ext.arguments import whole_number
 from avalanche_ext.gradients import Criterion as Loss
 from avalanche_ext.settings import TellsSettings, settings_of
 from avalanche_ext.storage.admission import AdmissionName, make_admission
 from avalanche_ext.storage.criteria import Criterion
-from avalanche_ext.storage.idle import idle_criteria, idle_sampling
-from avalanche_ext.storage.items import check_task_item, has_task_items, item_names
-from avalanche_ext.storage.memory import Memory
-from avalanche_ext.storage.resident import row_source
-from avalanche_ext.storage.rows import Rows
+from avalanche_ext.storage.exemplars import ExemplarMemory
+from avalanche_ext.storage.idle import idle_criteria
 from avalanche_ext.storage.sampling import Sampling
 from avalanche_ext.storage.score_admission import Balance
 from avalanche_ext.storage.scored import Counters
 from avalanche_ext.storage.scorer import Scorer
 from avalanche_ext.storage.scores import Scores
 from avalanche_ext.storage.seeds import given_or_derived
-from avalanche_ext.storage.stored_dataset import stored_dataset
 from avalanche_ext.storage.stored_form import StoredForm
 from avalanche_ext.storage.table import ExemplarTable
-from avalanche_ext.storage.transforms import BatchTransform
 from avalanche_ext.storage.value import Value
 
-_COMPARED_AT_ONCE = 256  # rows of an experience, by an admission by value
 
-
-class MultiStrategyBuffer(Memory, ExemplarsBuffer, TellsSettings):
+class MultiStrategyBuffer(ExemplarMemory, TellsSettings):
     """A rehearsal memory whose admission and sampling are chosen separately, by criteria
     where that is wanted.
 
@@ -142,18 +129,17 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer, TellsSettings):
         table = ExemplarTable(
             size, device="cpu" if device is None else device, directory=directory
         )
-        self.form = StoredForm()
-        """Whether rows are kept from before their batch transform or from after."""
+        form = StoredForm()
         scores = Scores(
             table, criteria, weights, counters=Counters(), seed=seed ^ 0x5C0BE
         )
-        ExemplarsBuffer.__init__(self, size)
-        Memory.__init__(
-            self,
+        super().__init__(
             policy,
             sampling=scores.sampling(sampling, temperature),
-            scorer=Scorer(scores, loss=loss, layer=layer, call=self.form.call),
+            scorer=Scorer(scores, loss=loss, layer=layer, call=form.call),
             value=value,
+            form=form,
+            refresh_at_end=refresh_at_end,
             grow_by=per_class if max_size is None else None,
             seed=seed,
         )
@@ -161,14 +147,10 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer, TellsSettings):
         self.refresh_every = whole_number(
             "refresh_every", refresh_every, "steps", least=0
         )
-        check_flag("refresh_at_end", refresh_at_end)
-        self.refresh_at_end = refresh_at_end
         self._per_class = per_class
         self._balance = balance if admission == "score" else None
-        self._tensor_targets = True
         default = criteria is None and set((weights or {}).values()) <= {1}
         self._chosen = () if default else tuple(scores.mixed.weights)
-        self._told = False  # that the sampling has no effect
 
     def __repr__(self) -> str:
         per_class = "" if self._per_class is None else f"per_class={self._per_class}, "
@@ -179,82 +161,6 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer, TellsSettings):
         )
 
     @property
-    def transform(self) -> BatchTransform | None:
-        """What makes the model's input of the rows; ``None``: they are it."""
-        return self.form.transform
-
-    @transform.setter
-    def transform(self, transform: BatchTransform | None) -> None:
-        self.form.transform = transform
-
-    # As a storage policy of Avalanche
-
-    @property
-    def buffer(self) -> AvalancheDataset:
-        """The rows as a dataset of ``[x, y]``, with further items of the experiences
-        that they came from, and ``task`` as the last, where stored."""
-        if self.form.unknown and self.transform is None:
-            raise ValueError(
-                "the rows were loaded from a state, which does not hold the transform "
-                "that makes the model's input of them: set memory.transform to it"
-            )
-        return stored_dataset(self.table, self.transform, self._tensor_targets)
-
-    def post_adapt(self, agent: Any, exp: Any) -> None:
-        """Offer every row of an experience, in the order of its dataset.
-
-        Only rows that are kept are read, and before their transforms where those are
-        known (see :class:`~avalanche_ext.storage.resident.RowSource`). An admission by
-        value looks at all, and first scores the rows stored anew (``refresh_at_end``).
-        """
-        source = row_source(exp.dataset.train())
-        tasks = has_task_items(exp.dataset)
-        transform = source.transform
-        if self.form.settle(transform, self.table) == "before":
-            transform = None
-
-        def read(position: Tensor) -> dict[str, Rows]:
-            items = source.read(position)
-            rows = dict(zip(item_names(len(items), tasks), items, strict=True))
-            if transform is not None:
-                rows["x"] = transform(rows["x"])
-            return rows
-
-        # What does not fit is refused before anything is decided.
-        first = read(torch.tensor([0]))
-        if tasks:
-            check_task_item(list(first.values()))
-        self.table.check(first, without=self._facts)
-        groups: Sequence[Hashable] = range(len(source))
-        if self._policy.needs_groups:
-            groups = self._classes(source.targets, source.tasks)
-        self.meet(agent)
-        self._refresh_before(exp)
-        compares = self._policy.needs_values or self._policy.needs_vectors
-        step = _COMPARED_AT_ONCE if compares else len(source)
-        kept = False
-        for start in range(0, len(source), step):
-            some = groups[start : start + step]
-            kept |= bool(self._admit(some, partial(_read_from, read, start)))
-        if kept:
-            self._tensor_targets = source.tensor_targets
-
-    def _refresh_before(self, exp: Any) -> None:
-        """Rows of an experience are compared under the model as it is now with those that
-        were scored before it; not at each part of an experience that is split online.
-        """
-        whole = not isinstance(exp, OnlineCLExperience)
-        due = self._policy.needs_values and self.refresh_at_end and whole
-        if due and self.scorer.has_model:
-            self.scorer.refresh()
-
-    def meet(self, agent: Any) -> None:
-        """From now on rows are scored with the model and the loss of a trainer."""
-        model = getattr(agent, "model", None)
-        if model is not None:
-            self.scorer.meet(model, getattr(agent, "_criterion", None))
-
-    @property
     def idle_criteria(self) -> str | None:
         """What to say of criteria that were given and that nothing reads, if so."""
         if self._policy.needs_values:
@@ -262,62 +168,28 @@ class MultiStrategyBuffer(Memory, ExemplarsBuffer, TellsSettings):
         sampling = self._drawing.sampling
         return idle_criteria(self._chosen, self._scores, sampling, self.admission)
 
-    def update(self, strategy: Any, **kwargs: Any) -> None:
-        """:meth:`post_adapt` with the strategy's experience, as Avalanche's plugins call
-        it, which draw from :attr:`buffer`: a sampling other than ``"uniform"`` is warned
-        of when it was never used."""
-        idle = idle_sampling(self._drawing.sampling)
-        if idle and len(self) and not self.draws and not self._told:
-            self._told = True
-            warnings.warn(idle, stacklevel=2)
-        self.post_adapt(strategy, strategy.experience)
-
-    def resize(self, strategy: Any, new_size: int) -> None:
-        """:meth:`set_size` as Avalanche calls it.
-
-        :param strategy: Avalanche's trainer, not used.
-        :raises ValueError: for a size below 1, or below the number of classes for an
-            admission by class.
-        """
-        self.set_size(new_size)
-
-    # State
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything, so that a loaded memory goes on bit for bit."""
+    @property
+    def _kind(self) -> dict[str, Any]:
+        """What a memory whose state is loaded must have alike."""
         return {
-            **super().state_dict(),
-            **self.form.state_dict(),
             "admission": self.admission,
             "per_class": self._per_class,
             "balance": self._balance,
         }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, so that a loaded memory goes on bit for bit."""
+        return {**super().state_dict(), **self._kind}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over a ``state_dict`` of a memory with the same admission.
 
         :raises ValueError: for the state of another admission, or of other criteria.
         """
-        if state["admission"] != self.admission:
-            raise ValueError(
-                f"the state is of a memory with admission {state['admission']!r}, "
-                f"this one has {self.admission!r}: make it with the same admission"
-            )
-        if state["per_class"] != self._per_class:
-            raise ValueError(
-                f"the state is of a memory with per_class={state['per_class']}, this one "
-                f"has {self._per_class}: make it with the same"
-            )
-        if state.get("balance") != self._balance:
-            raise ValueError(
-                f"the state is of a memory with balance={state.get('balance')!r}, this "
-                f"one has {self._balance!r}: make it with the same"
-            )
+        for name, own in self._kind.items():
+            if state.get(name) != own:
+                raise ValueError(
+                    f"the state is of a memory with {name}={state.get(name)!r}, this one "
+                    f"has {own!r}: make it with the same {name}"
+                )
         super().load_state_dict(state)
-        self.form.load_state_dict(state)
-
-
-def _read_from(
-    read: Callable[[Tensor], dict[str, Rows]], start: int, position: Tensor
-) -> dict[str, Rows]:
-    return read(start + position)

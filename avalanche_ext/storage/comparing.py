@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from avalanche_ext.storage.policy import Admission, Compared, Vectors
+from avalanche_ext.storage.policy import Admission, Compared, Groups, Vectors
 from avalanche_ext.storage.rows import Rows, flat, index_tensor, part, take
 from avalanche_ext.storage.scored import Scored
 from avalanche_ext.storage.scorer import Scorer
@@ -15,8 +15,8 @@ Read = Callable[[Tensor], dict[str, Rows]]
 """The columns of the rows of a batch at given positions."""
 
 MOST = 2048
-"""Rows stored whose values are compared when rows arrive: of more, a random choice, so
-that the cost of a batch does not grow with the memory."""
+"""Rows stored whose values are compared when rows arrive: of more, some, so that the cost
+of a batch does not grow with the memory."""
 
 
 class Comparing:
@@ -45,26 +45,26 @@ class Comparing:
     def arriving(
         self,
         read: Read,
-        n: int,
+        groups: Groups,
         scored: Scored | None,
-        full: bool,
+        size: int,
         draw: torch.Generator,
     ) -> tuple[Compared, Scored | None]:
-        """Of the rows that are stored, of more than :data:`MOST` a random choice, and of
-        ``n`` that arrive.
+        """Of the rows that are stored, of more than :data:`MOST` those that the policy
+        chooses, and of those that arrive.
 
-        :param scored: what is known of those that arrive.
-        :param full: whether not all of them fit.
+        :param groups: of the rows that arrive, as the policy is told them.
+        :param scored: what is known of these rows.
+        :param size: the largest number of rows stored.
         :return: and what is known of those that arrive now.
         """
+        n, stored = len(groups), len(self.table)
         values, vectors, slots = None, None, None
-        if self.policy.needs_values and full:
+        if self.policy.needs_values and stored + n > size:
             self.scorer.settle()  # rows that arrive are compared with those stored
             if scored is None:
                 scored = self.scorer.score(read(torch.arange(n)))
-            if len(self.table) > MOST:
-                chosen = torch.randint(len(self.table), (MOST,), generator=draw)
-                slots = torch.unique(chosen)
+            slots = self.policy.to_compare(groups, stored, size, MOST, draw)
             values = self._values(scored, n, slots)
         if self.policy.needs_vectors:
             vectors = self._vectors(read(torch.arange(n))["x"])

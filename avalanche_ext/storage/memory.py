@@ -96,7 +96,7 @@ class Memory(HeldRows):
         """
         given = {"x": x, "y": y, "task": task, **(columns or {})}
         for name, rows in given.items():
-            if rows is not None:
+            if rows is not None or name != "task":
                 check_rows(name, rows)
         self.scorer.meet(model)
         slots = self.offer(x, y, task, columns)
@@ -165,9 +165,8 @@ class Memory(HeldRows):
         if self._policy.needs_values or self._policy.needs_vectors:
             if self._policy.needs_values:
                 self._drawing.count_uses()
-            full = len(self.table) + n > self.max_size
             compared, scored = self._comparing.arriving(
-                read, n, scored, full, self._admitting
+                read, groups, scored, self.max_size, self._admitting
             )
         slots = self._policy.admit(
             groups, len(self.table), self.max_size, self._admitting, compared
@@ -177,7 +176,11 @@ class Memory(HeldRows):
         if slots:
             self._drawing.count_uses()
             position = index_tensor(list(slots.values()))
-            rows = read(position)
+            try:
+                rows = read(position)
+            except BaseException:
+                self._take_back(slots, groups)
+                raise
             rows["arrival"] = first + 1 + position
             rows["uses"] = torch.zeros(len(position), dtype=torch.int32)
             rows["drawn"] = torch.full((len(position),), self.draws, dtype=torch.int32)
@@ -187,6 +190,22 @@ class Memory(HeldRows):
             self.table.put(where, rows, max(len(self.table), max(slots) + 1))
             self._scores.written(where, known)
         return slots
+
+    def _take_back(self, slots: Slots, groups: Sequence[Hashable]) -> None:
+        """Rows that cannot be read will not take the slots that the policy gave them.
+
+        Those stored stay where the policy still counts their slot to their class.
+        """
+        stored = len(self.table)
+        lost = [slot for slot in slots if slot >= stored]
+        if self._policy.needs_groups and len(lost) < len(slots):
+            held = index_tensor([slot for slot in slots if slot < stored])
+            rows = self.table.gather(held, {"y", "task"} & set(self.table.columns))
+            before = self._classes(rows["y"], rows.get("task"))
+            for slot, group in zip(held.tolist(), before, strict=True):
+                if group != groups[slots[slot]]:
+                    lost.append(slot)
+        self._discard(lost)
 
     def _grow(self, size: int) -> None:
         if size > self.max_size:
@@ -225,10 +244,12 @@ class Memory(HeldRows):
         self.max_size = size
 
     def _discard(self, slots: list[int]) -> None:
+        """Empty slots; of those behind the rows stored only the policy knows."""
         if slots:
             self._drawing.count_uses()
-            moves = self.table.remove(torch.tensor(slots))
-            self._scores.removed(slots)
+            held = [slot for slot in slots if slot < len(self.table)]
+            moves = self.table.remove(index_tensor(held))
+            self._scores.removed(held)
             self._policy.forget(slots, moves)
 
     # What to replay

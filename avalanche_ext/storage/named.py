@@ -27,7 +27,7 @@ def mixed_score(
     """
     criteria = DEFAULT if criteria is None else criteria
     if isinstance(criteria, str) or not isinstance(criteria, Sequence):
-        one = criteria if isinstance(criteria, str) else "loss"
+        one = criteria if criteria in CRITERIA else "loss"
         raise ValueError(
             f"criteria must be a list of names or criteria, got {criteria!r}: give "
             f"{[one]}, say"

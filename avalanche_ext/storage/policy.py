@@ -92,6 +92,13 @@ class Admission(ABC):
         """
         return []
 
+    def to_compare(
+        self, groups: Groups, stored: int, size: int, most: int, draw: Generator
+    ) -> Tensor | None:
+        """Slots of the rows stored that a batch is compared with by value, at most
+        ``most``; ``None``: of all."""
+        return None
+
     def classes_with(self, groups: Groups) -> int:
         """Number of groups known, those of a batch included."""
         return len(set(groups))

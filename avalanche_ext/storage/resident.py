@@ -220,6 +220,11 @@ class RowSource:
         store.need(index)
         return store.columns, index, self._attributes
 
+    def need(self) -> None:
+        """Read all rows that are not held yet."""
+        for store, index in self._segments:
+            store.need(index)
+
     def read(self, position: Tensor) -> list[Rows]:
         """Copies of the rows at ``position``, column by column."""
         parts, order, start = [], [], 0

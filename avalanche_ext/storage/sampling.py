@@ -41,6 +41,7 @@ def make_sampling(
         none.
     :raises TypeError: for what is neither a name nor a sampling.
     """
+    asked = sampling if isinstance(sampling, str) else None
     allowed = tuple(dict.fromkeys((*SAMPLINGS, *criteria)))
     if isinstance(sampling, str):
         sampling = _by_name(sampling, allowed, priority)
@@ -54,7 +55,7 @@ def make_sampling(
     if not isinstance(sampling, Softmax):
         raise ValueError(
             f"temperature={temperature} belongs to samplings by the softmax of scores, "
-            f"got {sampling.name!r}: leave it out"
+            f"got {asked or sampling.name!r}: leave it out"
         )
     return replace(sampling, temperature=temperature)
 

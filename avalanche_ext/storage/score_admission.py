@@ -1,15 +1,18 @@
 """Admission by value: the rows worth least leave."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Generator, Tensor
 
 from avalanche_ext.arguments import check_choice
 from avalanche_ext.storage.by_class import ByClass, largest_first
+from avalanche_ext.storage.class_slots import ClassSlots, some_of
 from avalanche_ext.storage.policy import NOTHING, Compared, Groups, Slots
+from avalanche_ext.storage.rows import index_tensor
 
 Balance = Literal["class", "none"]
 
@@ -26,10 +29,10 @@ class Score(ByClass):
     leave whatever their class. Scores of classes that the model knows well are low, or
     high where it forgets them, so classes may then vanish from the memory.
 
-    Of a memory of more than 2,048 rows, about as many drawn at random for each batch are
-    compared, so the cost of a batch does not grow with the memory. These are few of each
-    class where classes are many: of a class that must lose a row and of which none is among
-    them, the row that arrives leaves.
+    Of a memory of more than 2,048 rows at most as many are compared for each batch, so the
+    cost of a batch does not grow with the memory: of those that may leave, with
+    ``balance="class"`` the rows of classes that must lose one, all up to this number, and
+    of more a random choice. Criteria are normalised over the rows that are compared.
 
     :param balance: what is kept even.
     :raises ValueError: for another balance.
@@ -50,6 +53,20 @@ class Score(ByClass):
     def forget(self, slots: Iterable[int], moves: Mapping[int, int]) -> None:
         if self.needs_groups:
             super().forget(slots, moves)
+
+    def to_compare(
+        self, groups: Groups, stored: int, size: int, most: int, draw: Generator
+    ) -> Tensor | None:
+        if stored <= most:
+            return None
+        if not self.needs_groups:
+            drawn = torch.randint(stored, (most,), generator=draw)
+            slots: Tensor = torch.unique(drawn)
+            return slots
+        arriving = Counter(self._ranks[group] for group in groups)
+        leave = self._leave(stored + len(groups) - size, arriving)
+        classes = [self._slots[rank] for rank, count in enumerate(leave) if count]
+        return some_of(classes, most, draw)
 
     def admit(
         self,
@@ -73,10 +90,10 @@ class Score(ByClass):
                 )
             known = dict(zip(told, range(len(told)), strict=True))
             known |= {stored + i: len(told) + i for i in range(n)}
-            arriving: list[list[int]] = [[] for _ in self._slots]
+            arriving: dict[int, list[int]] = {}
             for position, rank in enumerate(ranks):
-                arriving[rank].append(stored + position)
-            leaving = list(self._lowest(excess, arriving, known, values))
+                arriving.setdefault(rank, []).append(stored + position)
+            leaving = list(self._lowest(excess, arriving, known, values, some))
         free = iter([*range(stored, min(size, stored + n)), *_below(leaving, stored)])
         gone = set(leaving)
         slots = {
@@ -86,15 +103,14 @@ class Score(ByClass):
         }
         if self.needs_groups:
             for slot in _below(leaving, stored):
-                del self._slots[self._owner.pop(slot)][slot]
+                self._slots[self._owner.pop(slot)].remove(slot)
             for slot, position in slots.items():
-                self._slots[ranks[position]][slot] = None
+                self._slots[ranks[position]].add(slot)
                 self._owner[slot] = ranks[position]
         return slots
 
-    def _in_order(self, slots: Iterable[int] = ()) -> dict[int, None]:
-        """In order, and each is found at once."""
-        return dict.fromkeys(slots)
+    def _in_order(self, slots: Iterable[int] = ()) -> ClassSlots:
+        return ClassSlots(slots)
 
     def victims(
         self,
@@ -107,53 +123,69 @@ class Score(ByClass):
         if values is None:
             raise ValueError("admission 'score' evicts by value: give a model")
         known = {slot: slot for slot in range(stored)}
-        return list(self._lowest(n, [[] for _ in self._slots], known, values))
+        return list(self._lowest(n, {}, known, values))
+
+    def state_dict(self) -> dict[str, Any]:
+        places = [list(held.places) for held in self._slots]
+        return {**super().state_dict(), "places": self._by_group(places)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        older: dict[Hashable, list[int]] = state["slots"]  # which has no places
+        for held, places in zip(
+            self._slots, state.get("places", older).values(), strict=True
+        ):
+            held.place_as(places)
+
+    def _leave(self, n: int, arriving: Mapping[int, int]) -> list[int]:
+        """Of each class how many rows leave, where ``n`` do.
+
+        :param arriving: number of rows that arrive of a class.
+        """
+        leave = [0] * len(self._slots)
+        sizes = (len(held) + arriving.get(i, 0) for i, held in enumerate(self._slots))
+        for rank in islice(largest_first(map(range, sizes)), n):
+            leave[rank] += 1
+        return leave
 
     def _lowest(
         self,
         n: int,
-        arriving: list[list[int]],
-        known: dict[int, int],
+        arriving: Mapping[int, list[int]],
+        known: Mapping[int, int],
         values: Tensor,
+        some: Tensor | None = None,
     ) -> Iterator[int]:
         """The ``n`` rows to leave; of equal values the one stored first, without balance
         the one at the lowest slot.
 
-        :param arriving: rows of each class that arrive.
+        :param arriving: rows that arrive of a class.
         :param known: row → place of its value.
+        :param some: slots that are compared; ``None``: all.
         """
         if not self.needs_groups:
             rows = list(known)
             for place in _order(values)[:n].tolist():
                 yield rows[place]
             return
-        pairs = list(zip(self._slots, arriving, strict=True))
-        leave = [0] * len(pairs)
-        sizes = [range(len(held) + len(new)) for held, new in pairs]
-        for rank in islice(largest_first(sizes), n):
-            leave[rank] += 1
-        own = self._compared_of(leave, known)
-        for rank, ((held, new), count) in enumerate(zip(pairs, leave, strict=True)):
+        own: Sequence[Iterable[int]] = self._slots
+        if some is not None:
+            own = self._by_class(some)
+        leave = self._leave(n, {rank: len(rows) for rank, rows in arriving.items()})
+        for rank, count in enumerate(leave):
             if count:
-                rows = [*own[rank], *new]
+                rows = [*own[rank], *arriving.get(rank, ())]
                 # Where fewer are compared than leave, the others are those stored first.
-                unknown = (slot for slot in held if slot not in known)
+                unknown = (slot for slot in self._slots[rank] if slot not in known)
                 yield from islice(unknown, max(0, count - len(rows)))
-                order = _order(values[torch.tensor([known[row] for row in rows])])
+                order = _order(values[index_tensor([known[row] for row in rows])])
                 for place in order[:count].tolist():
                     yield rows[place]
 
-    def _compared_of(
-        self, leave: list[int], known: dict[int, int]
-    ) -> Sequence[Iterable[int]]:
-        """Of each class that loses rows: those stored that are compared."""
-        if len(known) >= len(self._owner):
-            return self._slots
-        own: list[list[int]] = [[] for _ in leave]
-        for row in known:
-            rank = self._owner.get(row)
-            if rank is not None and leave[rank]:
-                own[rank].append(row)
+    def _by_class(self, slots: Tensor) -> list[list[int]]:
+        own: list[list[int]] = [[] for _ in self._slots]
+        for slot in slots.tolist():
+            own[self._owner[slot]].append(slot)
         return own
 
 

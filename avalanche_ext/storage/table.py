@@ -132,7 +132,7 @@ class ExemplarTable:
                 raise ValueError(
                     f"column {name!r} holds rows of {dtype} {tuple(shape)}, got "
                     f"{row.dtype} {tuple(row.shape[1:])}: one table keeps one form of "
-                    "row"
+                    "row: convert these, or keep them in another"
                 )
 
     def gather(

@@ -14,7 +14,14 @@ from torch import nn
 
 from avalanche_ext.storage import MultiStrategyBuffer
 from avalanche_ext.storage.coreset import Coreset
-from avalanche_ext.storage.criteria import CRITERIA, LossCriterion
+from avalanche_ext.storage.criteria import (
+    CRITERIA,
+    AgeCriterion,
+    EnergyCriterion,
+    LossCriterion,
+    UncertaintyCriterion,
+    WeightedCriterion,
+)
 from avalanche_ext.storage.priority import Priority
 from avalanche_ext.storage.softmax import Softmax
 
@@ -53,6 +60,7 @@ CONSTRUCTION = {
         *("'task'", "('class', 'none')"),
     ),
     "criteria as one name": ({"criteria": "loss"}, "got 'loss'", "give ['loss']"),
+    "criteria as no name": ({"criteria": "herring"}, "got 'herring'", "give ['loss']"),
     "no criteria": ({"criteria": []}, "no criteria to combine", "name at least one"),
     "criteria unordered": ({"criteria": {"loss"}}, "a list of names", "got {'loss'}"),
     "criteria twice": ({"criteria": ["age", "age"]}, "['age']", "a name of its own"),
@@ -68,8 +76,15 @@ CONSTRUCTION = {
     "weight a word": ({**LOSS, "weights": {"loss": "1"}}, "numbers", "'1'"),
     "weight of another": (
         {**LOSS, "weights": {"los": 1}},
-        "'los'",
-        "criteria are ['lo",
+        "given for ['los'], the criteria are ['loss']: give weights for these",
+    ),
+    "weight of no name": (
+        {**LOSS, "weights": {1: 1}},
+        "given for [1], the criteria are ['loss']",
+    ),
+    "temperature of priorities": (
+        {"sampling": "priority", "temperature": 0.5},
+        *("temperature=0.5", "got 'priority'", "leave it out"),
     ),
     "temperature 0": (
         {"sampling": "loss", "temperature": 0},
@@ -192,6 +207,27 @@ def test_what_cannot_be_asked(case, admission):
     assert torch.equal(memory.sample(3)["index"], other.sample(3)["index"])
 
 
+@pytest.mark.parametrize(
+    ("make", "told", "error"),
+    [
+        (lambda: AgeCriterion(tau="x"), ("tau", "above 0, got 'x'"), ValueError),
+        (lambda: EnergyCriterion(math.inf), ("beta", "finite", "inf"), ValueError),
+        (lambda: UncertaintyCriterion(True), ("passes", "got True"), ValueError),
+        (lambda: WeightedCriterion(["loss"]), ("'loss' is no crit",), TypeError),
+        (lambda: WeightedCriterion([LossCriterion]), ("LossCriterion()",), TypeError),
+    ],
+)
+def test_criteria_that_cannot_be_made(make, told, error):
+    refused(make, *told, error=error)
+
+
+@pytest.mark.parametrize("name", ["x", "y"])
+def test_rows_without(name):
+    rows = {"x": plain(3)[0], "y": plain(3)[1], name: None}
+    told = (f"{name} must be a tensor", "got NoneType", "give torch.as_tensor")
+    refused(lambda: filled().add(**rows), *told, error=TypeError)
+
+
 def test_sampling_an_empty_memory():
     memory = MultiStrategyBuffer(9)
     for strategy in (None, "loss", "coreset"):
@@ -206,7 +242,7 @@ def test_sampling_an_empty_memory():
     ("x", "y", "told"),
     [
         (torch.zeros(3, 2), plain(3)[1], ("'x'", "float32 (1,)", "float32 (2,)")),
-        (torch.zeros(3, 1).double(), plain(3)[1], ("'x'", "float32", "float64")),
+        (torch.zeros(3, 1).double(), plain(3)[1], ("'x'", "float64", "convert these")),
         (torch.zeros(3, 1).to(torch.uint8), plain(3)[1], ("'x'", "float32", "uint8")),
         (torch.zeros(3, 1), plain(3)[1].int(), ("'y'", "int64", "int32")),
         (torch.zeros(3, 1), plain(2)[1], ("'x': 3", "'y': 2", "one row for each")),

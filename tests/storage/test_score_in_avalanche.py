@@ -1,4 +1,4 @@
-"""avalanche_ext/storage/buffer.py: admission by value in upstream's replay, on digits.
+"""avalanche_ext/storage/exemplars.py: admission by value in upstream's replay, on digits.
 
 After each experience the rows kept are asked whether they are those of the highest value
 of each class, by batch-1 passes in float64 under the model as it is then.

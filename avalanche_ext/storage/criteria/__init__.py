@@ -12,6 +12,7 @@ from avalanche_ext.storage.criteria.context import (
     Criterion,
     ScoredRows,
     ScoringContext,
+    check_criterion,
 )
 from avalanche_ext.storage.criteria.forgetting import ForgettingCriterion
 from avalanche_ext.storage.criteria.loss import GradientCriterion, LossCriterion
@@ -73,14 +74,5 @@ def _made(criterion: str | Criterion) -> Criterion:
             )
         made: Criterion = _MAKERS[criterion]()
         return made
-    if isinstance(criterion, type):
-        name = criterion.__name__
-        raise TypeError(f"{name} is a class, no criterion: give {name}()")
-    if not isinstance(getattr(criterion, "name", None), str) or not callable(
-        getattr(criterion, "score", None)
-    ):
-        raise TypeError(
-            f"{criterion!r} is no criterion: it needs a name and a method "
-            "score(rows, context)"
-        )
+    check_criterion(criterion)
     return criterion

@@ -63,6 +63,23 @@ class Criterion(Protocol):
         """
 
 
+def check_criterion(criterion: Any) -> None:
+    """Refuse what is no criterion.
+
+    :raises TypeError: saying what it needs.
+    """
+    if isinstance(criterion, type):
+        name = criterion.__name__
+        raise TypeError(f"{name} is a class, no criterion: give {name}()")
+    if not isinstance(getattr(criterion, "name", None), str) or not callable(
+        getattr(criterion, "score", None)
+    ):
+        raise TypeError(
+            f"{criterion!r} is no criterion: it needs a name and a method "
+            "score(rows, context)"
+        )
+
+
 class Remembering(Criterion, Protocol):
     """A criterion that needs to know of a row what it has seen of it before."""
 

@@ -46,13 +46,16 @@ class ForgettingCriterion:
         :raises ValueError: without a model or a loss function.
         """
         losses, lowest = context.losses(rows), self.remember(rows, context)
-        return (losses - lowest).masked_fill(
-            losses == lowest, 0
-        )  # both may be infinite
+        both = losses == lowest  # where they are infinite, the difference is NaN
+        return (losses - lowest).masked_fill(both, 0)
 
     def remember(self, rows: ScoredRows, context: ScoringContext) -> Tensor:
         """The lowest loss of each row, this time included, shape ``(n,)``."""
-        losses, before = context.losses(rows), rows.get(self.remembers)
-        if not isinstance(before, Tensor):
-            return losses
-        return torch.fmin(losses, before.to(losses))
+        known: Tensor | None = context.known(rows, self.remembers)
+        if known is not None:  # score and remember are asked one after the other
+            return known
+        lowest, before = context.losses(rows), rows.get(self.remembers)
+        if isinstance(before, Tensor):
+            lowest = torch.fmin(lowest, before.to(lowest))
+        context.know(rows, **{self.remembers: lowest})
+        return lowest

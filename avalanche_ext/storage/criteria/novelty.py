@@ -1,6 +1,5 @@
 """Criteria from how far a row's features are from those stored."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from avalanche_ext.arguments import check_positive
 from avalanche_ext.storage.criteria.context import (
     ScoredRows,
     ScoringContext,
@@ -91,8 +91,7 @@ class EnergyCriterion:
     reads: ClassVar[tuple[str, ...]] = ("features",)
 
     def __post_init__(self) -> None:
-        if not 0 < self.beta < math.inf:
-            raise ValueError(f"beta must be above 0, got {self.beta}")
+        check_positive("beta", self.beta)
 
     def score(self, rows: ScoredRows, context: ScoringContext) -> Tensor:
         """See :class:`~avalanche_ext.storage.criteria.Criterion`.

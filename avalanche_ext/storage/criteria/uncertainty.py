@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from avalanche_ext.arguments import whole_number
 from avalanche_ext.storage.criteria.context import ScoredRows, ScoringContext, task_of
 from avalanche_ext.storage.criteria.dropout import dropout_outputs, has_dropout
 
@@ -67,10 +68,7 @@ class UncertaintyCriterion:
     """Whether the last scores came from passes that differ; ``None`` before any."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.passes, int) or self.passes < 0:
-            raise ValueError(
-                f"passes must be a whole number from 0 on, got {self.passes!r}"
-            )
+        self.passes = whole_number("passes", self.passes, "forward passes", least=0)
 
     def score(self, rows: ScoredRows, context: ScoringContext) -> Tensor:
         """See :class:`~avalanche_ext.storage.criteria.Criterion`.

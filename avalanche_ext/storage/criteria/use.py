@@ -1,12 +1,12 @@
 """Criteria from how long a row is in the memory, and how often it was drawn."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from avalanche_ext.arguments import check_positive
 from avalanche_ext.storage.criteria.context import ScoredRows, ScoringContext
 from avalanche_ext.storage.rows import count
 
@@ -33,8 +33,7 @@ class AgeCriterion:
     live: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.tau < math.inf:
-            raise ValueError(f"tau must be above 0, got {self.tau}")
+        check_positive("tau", self.tau)
 
     def score(self, rows: ScoredRows, context: ScoringContext) -> Tensor:
         """See :class:`~avalanche_ext.storage.criteria.Criterion`."""

@@ -8,6 +8,7 @@ from avalanche_ext.storage.criteria.context import (
     Criterion,
     ScoredRows,
     ScoringContext,
+    check_criterion,
 )
 from avalanche_ext.storage.normalise import check_weights, weighted_mean
 
@@ -33,6 +34,7 @@ class WeightedCriterion:
     :param weights: by criterion's name, 1 where none is given. A criterion of weight 0
         is not computed.
     :param name: ``None`` names the parts.
+    :raises TypeError: for what is no criterion, or no mapping.
     :raises ValueError: without criteria, for names that are equal or no criterion's, or
         weights that are negative, no numbers or all 0.
     """
@@ -44,6 +46,8 @@ class WeightedCriterion:
         *,
         name: str | None = None,
     ) -> None:
+        for criterion in criteria:
+            check_criterion(criterion)
         names = [criterion.name for criterion in criteria]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -55,6 +59,12 @@ class WeightedCriterion:
             raise TypeError(
                 f"weights must be a mapping from names of criteria to numbers, got "
                 f"{weights!r}: give {dict.fromkeys(names, 1.0)}"
+            )
+        unknown = [name for name in weights or {} if name not in names]
+        if unknown:
+            raise ValueError(
+                f"weights are given for {unknown}, the criteria are {names}: give "
+                "weights for these"
             )
         self.criteria = tuple(criteria)
         self.weights = {**dict.fromkeys(names, 1.0), **(weights or {})}

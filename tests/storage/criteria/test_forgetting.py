@@ -53,3 +53,20 @@ def test_an_infinite_loss_is_forgotten_only_where_it_was_lower_before():
     found = ForgettingCriterion().score(rows, context)
     assert found[:2].tolist() == [0.0, torch.inf]
     assert found[2].isnan()  # refused where scores are taken over
+
+
+def test_the_lowest_loss_is_found_once_for_score_and_memory(monkeypatch):
+    rows = {"y": torch.zeros(2), "lowest_loss": torch.tensor([1.0, 3.0])}
+    context, criterion = ScoringContext(), ForgettingCriterion()
+    context.know(rows, losses=torch.tensor([2.0, 2.0]))
+    fmin, calls = torch.fmin, []
+    monkeypatch.setattr(torch, "fmin", lambda *of: calls.append(of) or fmin(*of))
+    assert criterion.score(rows, context).tolist() == [1.0, 0.0]
+    assert criterion.remember(rows, context).tolist() == [1.0, 2.0]
+    assert len(calls) == 1
+    # Of other rows, and in another state of the model, anew.
+    others = {"y": torch.zeros(1), "lowest_loss": torch.tensor([0.5])}
+    context.know(others, losses=torch.tensor([2.0]))
+    assert criterion.remember(others, context).tolist() == [0.5]
+    context.know(rows, losses=torch.tensor([0.0, 0.0]))
+    assert criterion.remember(rows, context).tolist() == [0.0, 0.0]

@@ -159,5 +159,5 @@ def test_what_is_missing_is_named(criterion):
 
 @pytest.mark.parametrize("beta", [0, -1, math.inf, math.nan])
 def test_bad_beta(beta):
-    with pytest.raises(ValueError, match="beta must be above 0"):
+    with pytest.raises(ValueError, match="beta must be a finite number above 0"):
         EnergyCriterion(beta)

@@ -306,7 +306,8 @@ def test_outputs_that_are_no_logits():
 
     assert UncertaintyCriterion(probabilities=binary).score(rows, context).shape == (2,)
     with pytest.raises(
-        ValueError, match="passes must be a whole number from 0 on, got -1"
+        ValueError,
+        match="passes must be a whole number of forward passes, at least 0, got -1",
     ):
         UncertaintyCriterion(-1)
 

@@ -57,5 +57,5 @@ def test_new_rows_alone_are_alike():
 
 @pytest.mark.parametrize("tau", [0, -5, math.inf, math.nan])
 def test_bad_tau(tau):
-    with pytest.raises(ValueError, match="tau must be above 0"):
+    with pytest.raises(ValueError, match="tau must be a finite number above 0"):
         AgeCriterion(tau)
