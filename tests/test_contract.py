@@ -53,7 +53,13 @@ METHODS = {
     )
 }
 
+BY_CRITERIA = {"admission": "score", "criteria": ["forgetting", "gradient"], "seed": 0}
 METHODS |= {
+    "multi_strategy_replay by criteria": Method(
+        make=lambda: multi_strategy_replay(16, batch_size_mem=4, **BY_CRITERIA),
+        off=lambda: multi_strategy_replay(16, batch_size_mem=0, **BY_CRITERIA),
+        stateful=lambda plugin: plugin.buffer,
+    ),
     "adaptive_ewc": Method(
         make=lambda: AdaptiveEWCPlugin(10.0, seed=0),
         off=lambda: AdaptiveEWCPlugin(0.0, seed=0),

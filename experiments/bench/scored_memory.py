@@ -35,7 +35,7 @@ def _iteration(work: Workload, hidden: tuple[int, ...]) -> Row:
         f"batch {BATCH}+{BATCH}, MLP 784-{'-'.join(map(str, hidden))}-10",
         {
             "ours": trained,
-            "ours, from a reservoir": lambda: trained(admission="reservoir"),
+            "ours, by forgetting": lambda: trained(criteria=["forgetting"]),
             "ours, by gradient norms": lambda: trained(
                 admission="reservoir", criteria=["gradient"]
             ),

@@ -18,6 +18,24 @@ MODEL = nn.Linear(1, 3)
 
 
 @pytest.mark.parametrize(
+    ("given", "sampling"),
+    [
+        ({}, "uniform"),
+        ({"admission": "score"}, "uniform"),
+        ({"criteria": ["loss"]}, "mixed"),
+        ({"weights": {"forgetting": 2}}, "mixed"),
+        ({"temperature": 0.5}, "mixed"),
+        ({"criteria": ["loss"], "admission": "score"}, "mixed"),
+        ({"criteria": ["loss"], "sampling": "priority"}, "loss"),
+    ],
+)
+def test_what_the_preset_replays(given, sampling):
+    """Its criteria are not idle, and without any all rows are alike."""
+    plugin = multi_strategy_replay(9, batch_size_mem=2, seed=0, **given)
+    assert plugin.buffer.sampling == sampling
+
+
+@pytest.mark.parametrize(
     ("criteria", "priority"),
     [
         (None, "loss"),
@@ -31,10 +49,6 @@ MODEL = nn.Linear(1, 3)
 def test_priority_draws_by_the_criteria_given(criteria, priority):
     memory = MultiStrategyBuffer(9, criteria=criteria, sampling="priority", seed=0)
     assert memory.sampling == priority
-    assert (
-        multi_strategy_replay(9, criteria=criteria, batch_size_mem=2).buffer.sampling
-        == "mixed"
-    )
     memory.add(*plain(9), model=MODEL)
     scores = memory.scores(priority)
     other = filled(9, criteria=criteria, sampling="uniform")
