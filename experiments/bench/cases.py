@@ -96,6 +96,12 @@ def _regulariser_iteration(work: Workload) -> list[Row]:
     return regularisers.rows(work)
 
 
+def _fisher(work: Workload) -> list[Row]:
+    from experiments.bench import fisher
+
+    return fisher.rows(work)
+
+
 def _gradient_norms(work: Workload) -> list[Row]:
     from experiments.bench import scoring
 
@@ -195,6 +201,12 @@ CASES = {
             "the loss and the gradient norm of each row",
             "ms per batch",
             _gradient_norms,
+        ),
+        Case(
+            "fisher",
+            "the diagonal Fisher information, mean of squared gradients of single rows",
+            "ms per batch",
+            _fisher,
         ),
         Case(
             "mc-dropout",

@@ -23,9 +23,7 @@ def norm_rows(work: Workload) -> list[Row]:
     """Gradient norms of rows, for an MLP and for the reduced ResNet-18."""
     n = work.sizes.scored
     x, y = strategies.tensors(work, 0, n, floats=True)
-    colours = torch.rand(n, *COLOUR, generator=torch.Generator().manual_seed(0))
-    torch.manual_seed(0)
-    resnet = MODELS["resnet18"](Task(COLOUR, CLASSES, 0), (), "default")
+    resnet, colours = colour_network(n)
     mlp = strategies.network((400, 400))
     return [
         _norms(work, f"{n} rows, MLP 784-400-400-10", mlp, x, y, repeats=20),
@@ -33,32 +31,45 @@ def norm_rows(work: Workload) -> list[Row]:
     ]
 
 
+def colour_network(rows: int) -> tuple[nn.Module, Tensor]:
+    """The reduced ResNet-18, as rows are scored, and images for it."""
+    images = torch.rand(rows, *COLOUR, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    model: nn.Module = MODELS["resnet18"](Task(COLOUR, CLASSES, 0), (), "default")
+    return model.eval(), images
+
+
+def plain_pass(model: nn.Module, x: Tensor, y: Tensor) -> Callable[[], None]:
+    """What training does: it leaves the gradient of the mean loss."""
+
+    def act() -> None:
+        model.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+
+    return act
+
+
 def _norms(
     work: Workload, label: str, model: nn.Module, x: Tensor, y: Tensor, repeats: int
 ) -> Row:
-    """A plain pass is what training does: it leaves the gradient of the mean loss."""
     criterion = nn.CrossEntropyLoss()
     model.eval()  # as rows are scored
-
-    def plain(x: Tensor, y: Tensor) -> None:
-        model.zero_grad()
-        criterion(model(x), y).backward()
 
     def ours() -> None:
         losses_and_gradient_norms(model, criterion, x, y)
 
     def row_by_row() -> None:
         for one in range(len(y)):
-            plain(x[one : one + 1], y[one : one + 1])
+            plain_pass(model, x[one : one + 1], y[one : one + 1])()
             gradients = [p.grad for p in model.parameters() if p.grad is not None]
             torch.stack([gradient.norm() for gradient in gradients]).norm()
 
     return Row(
         label,
         {
-            "ours": lambda: _repeated(work, ours, repeats),
-            PLAIN_PASS: lambda: _repeated(work, lambda: plain(x, y), repeats),
-            ROW_BY_ROW: lambda: _repeated(work, row_by_row, 1),
+            "ours": lambda: repeated(work, ours, repeats),
+            PLAIN_PASS: lambda: repeated(work, plain_pass(model, x, y), repeats),
+            ROW_BY_ROW: lambda: repeated(work, row_by_row, 1),
         },
     )
 
@@ -85,8 +96,8 @@ def dropout_rows(work: Workload) -> list[Row]:
         Row(
             label,
             {
-                "ours": lambda: _repeated(work, ours, 20),
-                "separate passes": lambda: _repeated(work, separate, 20),
+                "ours": lambda: repeated(work, ours, 20),
+                "separate passes": lambda: repeated(work, separate, 20),
             },
         )
     ]
@@ -102,7 +113,8 @@ def _with_dropout() -> nn.Module:
     return nn.Sequential(*layers, nn.Linear(size, CLASSES)).eval()
 
 
-def _repeated(work: Workload, act: Callable[[], Any], repeats: int) -> Observe:
+def repeated(work: Workload, act: Callable[[], Any], repeats: int) -> Observe:
+    """Milliseconds that something takes, in the mean of several."""
     times = 1 if work.sizes.scored < 100 else repeats  # a test's sizes
 
     def go() -> int:
