@@ -109,6 +109,10 @@ class QuadraticPenalty:
         """:func:`mean_above_zero` of ``F``."""
         return mean_above_zero(self.importance)
 
+    def largest_importance(self) -> float:
+        """The largest entry of ``F``; 0 where nothing is kept."""
+        return max((float(v.max()) for v in self.importance.values()), default=0.0)
+
     def nonzero_share(self) -> float:
         """The share of the entries whose importance is above 0."""
         entries = sum(values.numel() for values in self.importance.values())

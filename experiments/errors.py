@@ -8,6 +8,10 @@ class UserError(Exception):
     """A mistake in what was asked for; its text is one line naming value and fix."""
 
 
+class Diverged(UserError):
+    """Training that went to infinity."""
+
+
 def unknown(kind: str, value: str, allowed: Iterable[str], more: str = "") -> UserError:
     """The error for a name that is not in a closed list.
 

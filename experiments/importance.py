@@ -32,7 +32,7 @@ Path = Literal["gradient", "squares"]
 def adaptive_ewc(
     *,
     seed: int,
-    ewc_lambda: float = 0.1,
+    ewc_lambda: float = 1.0,
     accumulation: Accumulation = "sum",
     decay: float | None = None,
     labels: Labels = "exact",

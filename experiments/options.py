@@ -140,6 +140,8 @@ class Run:
     """Learning rate."""
     momentum: float = 0.0
     """Momentum of sgd."""
+    loss_scale: float = 1.0
+    """What the loss, the mean cross-entropy, is multiplied by."""
     set: Annotated[tuple[str, ...], arg(metavar="NAME=VALUE [NAME=VALUE ...]")] = ()
     """The method's own options: see the command list."""
     data_root: Path = Path("data")
@@ -243,8 +245,9 @@ class Run:
         if not 0 <= self.first_seed <= LAST_SEED + 1 - self.seeds:
             told = f"0 or more, and no seed above {LAST_SEED}"
             raise _refused("first_seed", self.first_seed, told)
-        if not 0 < self.lr < float("inf"):
-            raise _refused("lr", self.lr, "a number above 0")
+        for name in ("lr", "loss_scale"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise _refused(name, getattr(self, name), "a number above 0")
         if not 0 <= self.momentum < 1:
             raise _refused("momentum", self.momentum, "0 or more and below 1")
         if self.momentum and self.optimizer != "sgd":

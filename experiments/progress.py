@@ -10,7 +10,7 @@ from typing import Any
 from avalanche.training.plugins import SupervisedPlugin
 from tqdm import tqdm
 
-from experiments.errors import UserError
+from experiments.errors import Diverged
 from experiments.options import Run
 
 EVERY = 50
@@ -142,7 +142,7 @@ class ProgressPlugin(SupervisedPlugin):
 
     def _refuse(self, strategy: Any, loss: float, when: str) -> None:
         rate = _rate(strategy)
-        raise UserError(
+        raise Diverged(
             f"the loss is {loss:g} {when}, with learning rate {rate:g}: try --lr "
             f"{rate_to_try(rate):g}, and look at the scale of the inputs"
         )

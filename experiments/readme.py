@@ -11,7 +11,7 @@ from typing import Any
 from experiments.bench.cases import CASES
 from experiments.spread import mean_and_sd
 from experiments.study import plan as plans
-from experiments.study.command import text
+from experiments.study.markdown import text
 from experiments.table import cells, markdown, reading
 
 HERE = Path(__file__).parent

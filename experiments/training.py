@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader
 from avalanche_ext.plugins import ResidentDataPlugin
 from experiments import benchmarks, iterations, memory_sample, peak_memory, store
 from experiments.benchmarks import Benchmark
-from experiments.errors import UserError
+from experiments.criterion import cross_entropy
+from experiments.errors import Diverged, UserError
 from experiments.from_memory import accuracy_from_memory
 from experiments.job import Job
 from experiments.loggers import open_loggers
@@ -170,7 +171,7 @@ def set_up(
     strategy = (recipe.strategy or Trainer)(
         model=model,
         optimizer=_optimizer(options, model),
-        criterion=torch.nn.CrossEntropyLoss(),
+        criterion=cross_entropy(options.loss_scale),
         train_mb_size=options.batch_size,
         train_epochs=options.passes,
         eval_mb_size=options.eval_batch_size,
@@ -235,7 +236,7 @@ def _check_weights(strategy: Any, t: int) -> None:
     for name, weight in strategy.model.named_parameters():
         if not weight.isfinite().all():
             rate = strategy.optimizer.param_groups[0]["lr"]
-            raise UserError(
+            raise Diverged(
                 f"the weights {name} are not finite after experience {t + 1}, with "
                 f"learning rate {rate:g}: try --lr {rate_to_try(rate):g}"
             )

@@ -15,6 +15,7 @@ from avalanche_ext.gradients.stream import Batch
 from avalanche_ext.parameters import Patterns
 from avalanche_ext.penalty import mean_above_zero
 from avalanche_ext.plugins.boundaries import Boundary
+from avalanche_ext.plugins.descent import UNSTABLE, descent_rate
 from avalanche_ext.plugins.experience_rows import (
     StepRows,
     batch_of,
@@ -92,7 +93,10 @@ class AdaptiveEWCPlugin(ImportancePlugin):
         see :func:`~avalanche_ext.gradients.diagonal_fisher`.
     :param balance: ``True`` divides ``λ`` by the mean of ``F`` over its non-zero entries,
         ``"each"`` divides each ``F_new`` by its own, so that one ``λ`` serves other
-        labels, loss scales and widths.
+        labels, loss scales and widths: 1 is a good one. With either, ``λ`` is lowered
+        where it is too much for gradient descent (``torch.optim.SGD``) at its learning
+        rate ``η``: to ``1 / (η · max F)``, at which a step brings the most important
+        entry back to its anchor; above twice that it would diverge.
     :param include: patterns of names of the parameters that are held; ``None`` for all.
     :param exclude: patterns of names that are not. Frozen parameters never are.
     :param boundary: where an experience ends: ``"origin"``, ``"experience"`` or a number
@@ -149,6 +153,8 @@ class AdaptiveEWCPlugin(ImportancePlugin):
         self.balance = balance
         self.seed = 0 if self.is_off and seed is None else given_or_derived(seed)
         self._scale = 1.0  # what λ is divided by
+        self._rate: float | None = None  # η of gradient descent, in a strategy
+        self._largest = 0.0  # of F
         every = self.boundaries.every
         self._rows = None if every is None else StepRows(every, num_samples)
 
@@ -168,7 +174,10 @@ class AdaptiveEWCPlugin(ImportancePlugin):
     @property
     def strength(self) -> float:
         """``λ/2``, balanced where that was asked for."""
-        return self.ewc_lambda / 2 / self._scale
+        strength = self.ewc_lambda / 2 / self._scale
+        if self.balance and self._rate and self._largest:
+            return min(strength, 1 / (2 * self._rate * self._largest))
+        return strength
 
     def update(
         self,
@@ -222,6 +231,7 @@ class AdaptiveEWCPlugin(ImportancePlugin):
             )
         if self.balance is True:
             self._scale = self.quadratic.mean_importance() or 1.0
+        self._largest = self.quadratic.largest_importance()
         self._experience_ended()
 
     def _above_threshold(self, fisher: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -254,6 +264,26 @@ class AdaptiveEWCPlugin(ImportancePlugin):
                 f"labels={self.labels!r} are classes by the softmax of the model's "
                 f"output, and the criterion is {name}: use labels='empirical'"
             )
+
+    def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Say so where gradient descent cannot follow the penalty."""
+        super().before_training_exp(strategy, *args, **kwargs)
+        self._rate = descent_rate(strategy.optimizer)
+        overshoot = (self._rate or 0.0) * 2 * self.strength * self._largest
+        if overshoot > UNSTABLE:
+            self._tell(
+                "unstable",
+                f"ewc_lambda={self.ewc_lambda:g} is too much for gradient descent with "
+                f"learning rate {self._rate:g}: each step brings the most important "
+                f"entry {overshoot:.1f} times the way back to its anchor, and above "
+                f"{UNSTABLE:g} it diverges. Use {self.ewc_lambda / overshoot:.2g} or "
+                "less, balance=True, which sees to it, or Adam",
+            )
+
+    def before_backward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Add the penalty to the loss."""
+        self._rate = descent_rate(strategy.optimizer)  # which a scheduler may change
+        super().before_backward(strategy, *args, **kwargs)
 
     def before_training_iteration(
         self, strategy: Any, *args: Any, **kwargs: Any
@@ -324,6 +354,7 @@ class AdaptiveEWCPlugin(ImportancePlugin):
                 )
         super().load_state_dict(state)
         self._scale, self.seed = float(state["scale"]), int(state["seed"])
+        self._largest = self.quadratic.largest_importance()
         if self._rows is not None:
             self._rows.batches = [list(batch) for batch in state["rows"]]
 

@@ -5,21 +5,18 @@ from collections import deque
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
 from experiments import store
-from experiments.errors import UserError, unknown
-from experiments.spread import mean_and_sd
+from experiments.errors import Diverged, UserError, unknown
 from experiments.study import plan as plans
-from experiments.study.comparison import holm, paired
+from experiments.study.markdown import text
 from experiments.study.plan import Plan, Task
 from experiments.table.pool import Failed, work_through
 
 RESULTS = Path(__file__).parent.parent / "results" / "studies"
-FIGURES = {"accuracy": "accuracy", "memory_accuracy": "from the memory alone"}
 
 
 @dataclass(frozen=True)
@@ -164,8 +161,9 @@ def _work(
         by_arm.setdefault(task.arm, {})[str(task.seed)] = ended.value
         path.parent.mkdir(parents=True, exist_ok=True)
         store.write_json(path, kept)
-        accuracy = 100 * ended.value["accuracy"]
-        print(f"{place}: {accuracy:.2f} in {ended.seconds:.1f} s", file=sys.stderr)
+        how = ended.value.get("diverged")
+        told = how or f"{100 * ended.value['accuracy']:.2f} in {ended.seconds:.1f} s"
+        print(f"{place}: {told}", file=sys.stderr)
     if failed:
         raise UserError(f"{len(failed)} of {total} runs failed; the first: {failed[0]}")
 
@@ -177,76 +175,23 @@ class _Worker:
         self.plan, self.half, self.data_root = plan, half, data_root
         self.arrays: dict[str, Any] = {}
 
-    def __call__(self, task: Task) -> dict[str, float]:
+    def __call__(self, task: Task) -> dict[str, Any]:
         from experiments.runner import prepare
         from experiments.training import train_seed
 
         run = self.plan.run_of(task, self.half, self.data_root)
         job = prepare(run, self.arrays.get(run.benchmark))
         self.arrays[run.benchmark] = job.arrays
-        found = train_seed(job, task.seed, self.plan.memory_epochs)
+        try:
+            found = train_seed(job, task.seed, self.plan.memory_epochs)
+        except Diverged as error:
+            return {"diverged": str(error)}
         value = {
             "accuracy": found["average_accuracy"],
             "forgetting": found["average_forgetting"],
+            "forgetting_of": found["forgetting"],
             "train_seconds": found["train_seconds"],
         }
         if "memory_accuracy" in found:
             value["memory_accuracy"] = found["memory_accuracy"]
         return value
-
-
-def text(plan: Plan, results: Any, arms: list[str], streams: list[str]) -> str:
-    """The study as tables in Markdown: one row an arm, in %, with the median time that
-    training took."""
-    lines = []
-    for figure, told in FIGURES.items():
-        for stream in streams:
-            found = {
-                arm: _figure(results.get(stream, {}).get(arm, {}), figure)
-                for arm in arms
-            }
-            found = {arm: values for arm, values in found.items() if values}
-            if found:
-                label = plan.streams[stream].get("label", stream)
-                seconds = {
-                    arm: median(
-                        one["train_seconds"] for one in results[stream][arm].values()
-                    )
-                    for arm in found
-                }
-                rows = _rows(plan, found, seconds)
-                lines += [f"{label}, {told} (%)", "", *rows, ""]
-    return "\n".join(lines).rstrip()
-
-
-def _figure(by_seed: dict[str, dict[str, float]], figure: str) -> dict[str, float]:
-    return {s: 100 * v[figure] for s, v in by_seed.items() if figure in v}
-
-
-def _rows(
-    plan: Plan, found: dict[str, dict[str, float]], seconds: dict[str, float]
-) -> list[str]:
-    references = [name for name in plan.references if name in found]
-    heads = ["arm", "mean ± sd", *(f"less {r} (p)" for r in references), "s"]
-    rows = [heads, ["---"] * len(heads)]
-    corrected = {
-        reference: holm(
-            {
-                arm: paired(values, found[reference]).p
-                for arm, values in found.items()
-                if arm not in references
-            }
-        )
-        for reference in references
-    }
-    for arm, values in found.items():
-        mean, sd = mean_and_sd(list(values.values()))
-        row = [plan.arms[arm].get("label", arm), f"{mean:.2f} ± {sd:.2f}"]
-        for reference in references:
-            apart = paired(values, found[reference])
-            p = corrected[reference].get(arm)
-            told = "" if p is None else f" ({p:.2g})"
-            own = arm == reference
-            row.append("–" if own else f"{apart.mean:+.2f} ± {apart.error:.2f}{told}")
-        rows.append([*row, f"{seconds[arm]:.1f}"])
-    return ["| " + " | ".join(row) + " |" for row in rows]

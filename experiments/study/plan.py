@@ -13,6 +13,7 @@ A file is one JSON object, ``studies/NAME.json``::
          "options": {}, "set": {"mem_size": 300}}},      beside those of all and the stream
      "references": ["reservoir"],                        arms that others are compared with
      "memory_epochs": 50,                                0: the memory alone is not tried
+     "by_experience": true,                              tell the forgetting of each
      "halves": {"validation": {"validation": 0.1, "first_seed": 100, "seeds": 8},
                 "confirmation": {"first_seed": 0, "seeds": 16}}}
 
@@ -33,7 +34,7 @@ FOLDER = Path(__file__).parent.parent / "studies"
 _KEYS = {
     "the file": (
         ("title", "question", "options", "streams", "arms", "references", "halves"),
-        ("memory_epochs", "note"),
+        ("memory_epochs", "by_experience", "note"),
     ),
     "streams": (("options",), ("label", "set", "turns")),
     "arms": (("method",), ("label", "options", "set")),
@@ -76,6 +77,10 @@ class Plan:
     @property
     def memory_epochs(self) -> int:
         return int(self.found.get("memory_epochs", 0))
+
+    @property
+    def by_experience(self) -> bool:
+        return bool(self.found.get("by_experience", False))
 
     def seeds(self, half: str) -> range:
         """The seeds of a half, declared beforehand."""

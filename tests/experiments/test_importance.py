@@ -35,7 +35,7 @@ def test_closed_sets_are_those_of_the_plugins():
 
 def test_options_of_ewc():
     found = plugin("adaptive-ewc")
-    assert (found.ewc_lambda, found.accumulation, found.seed) == (0.1, "sum", 3)
+    assert (found.ewc_lambda, found.accumulation, found.seed) == (1.0, "sum", 3)
     assert (found.labels, found.num_samples, found.balance) == ("exact", 1000, True)
     # the running average, as first described
     found = plugin(

@@ -2,6 +2,7 @@
 
 import json
 import os
+from statistics import fmean
 
 import pytest
 from scipy import stats
@@ -316,7 +317,9 @@ def test_a_worker_trains_the_seed_and_reads_the_data_once(
     worker = command._Worker(plan, "validation", tmp_path)
     one, again, other = (worker(Task("odd", "base", seed)) for seed in (100, 100, 101))
     assert reads == ["split-digits"]
-    assert set(one) == {"accuracy", "forgetting", "train_seconds", "memory_accuracy"}
+    own = {"accuracy", "forgetting", "forgetting_of", "train_seconds"}
+    assert set(one) == {*own, "memory_accuracy"}
+    assert fmean(one["forgetting_of"][:-1]) == pytest.approx(one["forgetting"])
     assert all(0 < one[name] <= 1 for name in ("accuracy", "memory_accuracy"))
     for name in ("accuracy", "forgetting", "memory_accuracy"):
         assert one[name] == again[name]
@@ -324,12 +327,12 @@ def test_a_worker_trains_the_seed_and_reads_the_data_once(
 
 
 def test_real_training_in_real_processes(changed, tmp_path, capfd):
-    name = changed({"arms.ring.options": {"lr": 1e30}, "memory_epochs": 2})
+    name = changed({"arms.ring.set": {"mem_size": 5}, "memory_epochs": 2})
     out = tmp_path / "out"
     words = ["study", name, "--out", str(out), "--streams", "even", "--seeds", "2"]
     assert main([*words, "--jobs", "1"]) == 2
     told = capfd.readouterr().err.splitlines()
-    assert "2 of 6 runs failed; the first: [2/6] even, ring, seed 0: the l" in told[-1]
+    assert "2 of 6 runs failed; the first: [2/6] even, ring, seed 0: er-r" in told[-1]
     assert len(told) == 7  # neither bars nor tracebacks
     found = json.loads((out / "digits-confirmation.json").read_text())["results"]
     assert {arm: set(seeds) for arm, seeds in found["even"].items()} == (
@@ -340,3 +343,22 @@ def test_real_training_in_real_processes(changed, tmp_path, capfd):
     printed = capfd.readouterr().out
     assert len(table(printed, "balanced, accuracy")) == 4
     assert len(table(printed, "balanced, from the memory alone")) == 4
+
+
+def test_training_that_diverges_is_a_finding(changed, tmp_path, capfd):
+    """Told beside the other arms, kept, and not run again."""
+    name = changed({"arms.ring.options": {"lr": 1e30}, "by_experience": True})
+    words = ["study", name, "--streams", "even", "--seeds", "1", "--jobs", "1"]
+    words += ["--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    told = capfd.readouterr()
+    assert "[2/3] even, ring, seed 0: the loss is" in told.err
+    accuracy, forgetting = told.out.split("forgetting of each experience")
+    assert "| ring | 1 of 1 diverged |" in accuracy.splitlines()
+    assert "| a reservoir |" in accuracy
+    assert "ring" not in forgetting
+    assert "| arm | 1 | 2 | 3 | 4 |" in forgetting.splitlines()
+    assert main(words) == 0
+    again = capfd.readouterr()
+    assert again.err == ""
+    assert again.out == told.out
