@@ -133,7 +133,7 @@ def multi_strategy_replay(
     batch_size_mem: int = 10,
     criteria: str | None = None,
     admission: Admission = "herding",
-    sampling: str | None = None,
+    sampling: str = "mixed",
     temperature: float | None = None,
     w_age: float = 0.0,
     w_use: float = 0.0,
@@ -144,7 +144,7 @@ def multi_strategy_replay(
     loss_weights: LossWeights | Pair = "mean",
     train_metrics: TrainMetrics = "all",
 ) -> Recipe:
-    """Replay from a memory that herding or criteria fill, drawn from alike or by criteria."""
+    """Replay of the rows that criteria score highest, from a memory that they may fill."""
     from avalanche_ext import plugins
 
     at_least_one(mem_size=mem_size)

@@ -5,6 +5,7 @@ into ``experiments/results/studies/README.md``; a test compares.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,12 @@ differences to a reference on the same seeds ± its standard error, and the p-va
 paired t-test, corrected for the number of arms (Holm); s: the median time of training,
 on a machine with other work. Choices are made by the validation half, on training rows
 that are held out, and confirmed on test rows with other seeds."""
+SHOWN = (
+    *("reservoir", "reservoir-same-time", "class-balanced"),
+    *("herding-forgetting", "herding-uniform", "balanced-forgetting"),
+    *("balanced-gud", "balanced-coreset", "score-gud-uniform"),
+)
+"""Of study replay, those that the README shows."""
 NONE = "–"
 RATIOS = ("ours / bare", "upstream / ours", "upstream, images / ours")
 
@@ -87,12 +94,13 @@ def _spread(ratio: dict[str, float] | None) -> str:
     return f"{ratio['median']:.2f} ({ratio['low']:.2f}–{ratio['high']:.2f})"
 
 
-def study_rows(name: str = "replay") -> str:
+def study_rows(name: str, arms: Sequence[str]) -> str:
     """The confirmed accuracies of a study: one row an arm, one column a stream."""
     plan, results = plans.read(name), _study(name, "confirmation")
     heads = ["memory", *(stream.get("label", s) for s, stream in plan.streams.items())]
     lines = [heads, ["---"] * len(heads)]
-    for arm, told in plan.arms.items():
+    for arm in arms:
+        told = plan.arms[arm]
         found = [results.get(s, {}).get(arm, {}).values() for s in plan.streams]
         if all(found):
             lines.append([told.get("label", arm), *map(_mean_and_sd, found)])
@@ -129,7 +137,7 @@ def filled(text: str) -> str:
     for mark, content in (
         ("results", results_blocks()),
         ("bench", bench_rows()),
-        ("study", study_rows()),
+        ("study", study_rows("replay", SHOWN)),
     ):
         before, begin, rest = text.partition(f"<!-- {mark} -->\n")
         _, end, after = rest.partition(f"<!-- end of {mark} -->")

@@ -126,7 +126,7 @@ def multi_strategy_replay(
     criteria: Sequence[str | Criterion] | None = None,
     weights: Mapping[str, float] | None = None,
     admission: AdmissionName = "herding",
-    sampling: str | Sampling | None = None,
+    sampling: str | Sampling = "mixed",
     temperature: float | None = None,
     w_age: float = 0.0,
     w_use: float = 0.0,
@@ -139,11 +139,11 @@ def multi_strategy_replay(
     device: torch.device | str | None = None,
     **options: Any,
 ) -> RehearsalPlugin:
-    """Replay from a memory that herding fills, or criteria, drawn from alike or by them.
+    """Replay of the rows that criteria score highest, from a memory that they may fill.
 
-    Scores of current and replayed rows come from the training step's own passes where
-    that can be. As it comes, herding keeps rows whose mean is that of all rows of their
-    class, and all are replayed alike: the best that was found on held-out rows.
+    As it comes, rows whose mean is that of all rows of their class are kept (herding),
+    and those that are being forgotten are replayed more often. Scores of current and
+    replayed rows come from the training step's own passes where that can be.
 
     The arguments between ``batch_size_mem`` and ``seed`` are of
     :class:`~avalanche_ext.MultiStrategyBuffer`, which says more of them.
@@ -154,8 +154,8 @@ def multi_strategy_replay(
         objects; ``None``: forgetting of the one, the loss of the other.
     :param weights: of the criteria, by name.
     :param admission: what to keep.
-    :param sampling: what to replay; ``None``: ``"mixed"`` where criteria, weights or a
-        temperature are given, ``"uniform"`` where none is.
+    :param sampling: what to replay; with wrong labels ``"uniform"`` is better, as rows of
+        high scores are often those.
     :param temperature: of the sampling.
     :param w_age: of admission ``"score"``: what age costs.
     :param w_use: of admission ``"score"``: what use gains.
@@ -170,9 +170,6 @@ def multi_strategy_replay(
     :param options: further ones of :class:`RehearsalPlugin`.
     """
     n = whole_number("n", n, "rows", least=1)
-    if sampling is None:
-        plain = criteria is None and weights is None and temperature is None
-        sampling = "uniform" if plain else "mixed"
     buffer = MultiStrategyBuffer(
         n,
         criteria=criteria,

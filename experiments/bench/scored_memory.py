@@ -35,7 +35,7 @@ def _iteration(work: Workload, hidden: tuple[int, ...]) -> Row:
         f"batch {BATCH}+{BATCH}, MLP 784-{'-'.join(map(str, hidden))}-10",
         {
             "ours": trained,
-            "ours, by forgetting": lambda: trained(criteria=["forgetting"]),
+            "ours, all alike": lambda: trained(sampling="uniform"),
             "ours, by gradient norms": lambda: trained(
                 admission="reservoir", criteria=["gradient"]
             ),

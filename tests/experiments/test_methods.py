@@ -154,8 +154,7 @@ def test_a_memory_of_several_criteria():
 
 def test_what_priority_draws_by():
     for settings, sampling, weights in (
-        ([], "uniform", {"forgetting": 1.0}),
-        (["temperature=0.5"], "mixed", {"forgetting": 1.0}),
+        ([], "mixed", {"forgetting": 1.0}),
         (["criteria=loss"], "mixed", {"loss": 1.0}),
         (["sampling=priority"], "loss", {"forgetting": 1.0}),
         (["criteria=none", "sampling=priority"], "loss", {"forgetting": 1.0}),

@@ -20,8 +20,9 @@ MODEL = nn.Linear(1, 3)
 @pytest.mark.parametrize(
     ("given", "sampling"),
     [
-        ({}, "uniform"),
-        ({"admission": "score"}, "uniform"),
+        ({}, "mixed"),
+        ({"admission": "score"}, "mixed"),
+        ({"sampling": "uniform"}, "uniform"),
         ({"criteria": ["loss"]}, "mixed"),
         ({"weights": {"forgetting": 2}}, "mixed"),
         ({"temperature": 0.5}, "mixed"),
@@ -30,7 +31,7 @@ MODEL = nn.Linear(1, 3)
     ],
 )
 def test_what_the_preset_replays(given, sampling):
-    """Its criteria are not idle, and without any all rows are alike."""
+    """Its criteria are not idle."""
     plugin = multi_strategy_replay(9, batch_size_mem=2, seed=0, **given)
     assert plugin.buffer.sampling == sampling
 
