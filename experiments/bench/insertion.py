@@ -3,9 +3,10 @@
 The memory has seen twice its capacity, so that at any capacity half of the rows are
 kept by the reservoir and by the class-balanced memory, and all of them by the ring;
 herding compares all rows with some of their class, and the score with some of those stored.
-Every round begins with a new memory.
+Every round begins with a copy of it.
 """
 
+import copy
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, get_args
@@ -22,7 +23,6 @@ from experiments.bench import loops, strategies
 from experiments.bench.timing import Observe, stopwatch
 from experiments.bench.workload import CLASSES, Admission, Row, Workload
 
-Offer = Callable[[Tensor, Tensor], Any]
 BATCH = 10
 UPSTREAM_BATCHES = 5
 """Batches a round: upstream's cost grows with the capacity."""
@@ -38,20 +38,19 @@ def rows(work: Workload) -> list[Row]:
 
 
 def _row(work: Workload, admission: Admission, capacity: int) -> Row:
-    def ours() -> Offer:
-        memory = MultiStrategyBuffer(
+    def ours() -> MultiStrategyBuffer:
+        return MultiStrategyBuffer(
             capacity, admission=admission, criteria=[Brightness()], seed=0
         )
-        return memory.offer
 
-    contenders = {"ours": lambda: _offered(work, capacity, ours)}
+    contenders = {"ours": lambda: _offered(work, capacity, ours, "offer")}
     upstream = UPSTREAM.get(admission)
     if upstream:
         contenders["upstream"] = lambda: _adapted(work, capacity, upstream)
     bare = BARE.get(admission)
     if bare:
         contenders["bare"] = lambda: _offered(
-            work, capacity, lambda: bare(capacity).add
+            work, capacity, lambda: bare(capacity), "add"
         )
     first = work.sizes.capacities[0]
     return Row(
@@ -83,8 +82,11 @@ BARE: dict[str, Callable[[int], loops.ReservoirMemory]] = {
 }
 
 
-def _offered(work: Workload, capacity: int, make: Callable[[], Offer]) -> Observe:
-    """Offer batches to what ``make`` returns, once it has seen enough."""
+def _offered(
+    work: Workload, capacity: int, make: Callable[[], Any], offer: str
+) -> Observe:
+    """Offer batches to what ``make`` returns, by its method ``offer``, once it has seen
+    enough."""
     batches = work.sizes.offered
     coming = [
         strategies.tensors(work, i * BATCH, (i + 1) * BATCH, floats=False)
@@ -92,14 +94,16 @@ def _offered(work: Workload, capacity: int, make: Callable[[], Offer]) -> Observ
     ]
     half = strategies.tensors(work, 0, capacity, floats=False)
 
+    full = make()
+    for _ in range(2):
+        getattr(full, offer)(*half)
+
     def prepare() -> Callable[[], int]:
-        offer = make()
-        offer(*half)
-        offer(*half)
+        act = getattr(copy.deepcopy(full), offer)
 
         def go() -> int:
             for x, y in coming:
-                offer(x, y)
+                act(x, y)
             return batches
 
         return go

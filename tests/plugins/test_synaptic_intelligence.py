@@ -62,6 +62,30 @@ def test_it_is_the_paper_written_out(optimizer: str) -> None:
         torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-9)
 
 
+def test_gradients_that_add_up_before_a_step() -> None:
+    """A step of four parts, with the penalty at the last, is that of the whole batch."""
+    found = []
+    for parts in (1, 4):
+        torch.manual_seed(0)
+        model = nn.Linear(5, 4).double()
+        plugin = SynapticIntelligencePlugin(0.5, eps=0.01)
+        optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
+        for experience in range(2):
+            for x, y in batches(30, experience):
+                optimizer.zero_grad()
+                cut = list(zip(x.chunk(parts), y.chunk(parts), strict=True))
+                for number, (inputs, targets) in enumerate(cut, start=1):
+                    loss = F.cross_entropy(model(inputs), targets) / parts
+                    if number == parts:
+                        loss = loss + plugin.penalty(model)
+                    loss.backward()
+                optimizer.step()
+            plugin.update(model)
+        found.append((*plugin.quadratic.importance.values(), *model.parameters()))
+    for whole, added in zip(*found, strict=True):
+        torch.testing.assert_close(added, whole, rtol=1e-9, atol=1e-12)
+
+
 def test_in_avalanche_it_is_the_same(class_stream: Any) -> None:
     """In single precision, whatever clips the gradients, before or after it."""
     plugin = SynapticIntelligencePlugin(1.0)
