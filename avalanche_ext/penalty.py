@@ -109,9 +109,9 @@ class QuadraticPenalty:
         """:func:`mean_above_zero` of ``F``."""
         return mean_above_zero(self.importance)
 
-    def largest_importance(self) -> float:
-        """The largest entry of ``F``; 0 where nothing is kept."""
-        return max((float(v.max()) for v in self.importance.values()), default=0.0)
+    def largest_importances(self) -> dict[str, float]:
+        """The largest entry of ``F`` by parameter."""
+        return {name: float(values.max()) for name, values in self.importance.items()}
 
     def nonzero_share(self) -> float:
         """The share of the entries whose importance is above 0."""

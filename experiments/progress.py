@@ -144,8 +144,16 @@ class ProgressPlugin(SupervisedPlugin):
         rate = _rate(strategy)
         raise Diverged(
             f"the loss is {loss:g} {when}, with learning rate {rate:g}: try --lr "
-            f"{rate_to_try(rate):g}, and look at the scale of the inputs"
+            f"{rate_to_try(rate):g}, and look at the scale of the inputs{_or(strategy)}"
         )
+
+
+def _or(strategy: Any) -> str:
+    """What else may have made it diverge."""
+    for plugin in getattr(strategy, "plugins", ()):
+        if hasattr(plugin, "strength_name"):
+            return f", or lower --set {plugin.strength_name}"
+    return ""
 
 
 def _rate(strategy: Any) -> float:

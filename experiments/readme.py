@@ -108,7 +108,8 @@ def study_rows(name: str, arms: Sequence[str]) -> str:
 
 
 def _mean_and_sd(seeds: Any) -> str:
-    mean, sd = mean_and_sd([100 * seed["accuracy"] for seed in seeds])
+    values = [100 * seed["accuracy"] for seed in seeds if "accuracy" in seed]
+    mean, sd = mean_and_sd(values)
     return f"{mean:.2f} ± {sd:.2f}"
 
 

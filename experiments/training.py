@@ -13,6 +13,7 @@ from avalanche.training.supervised import Naive
 from torch.utils.data import DataLoader
 
 from avalanche_ext.plugins import ResidentDataPlugin
+from avalanche_ext.plugins.importance import ImportancePlugin, TrainingDiverged
 from experiments import benchmarks, iterations, memory_sample, peak_memory, store
 from experiments.benchmarks import Benchmark
 from experiments.criterion import cross_entropy
@@ -161,6 +162,9 @@ def set_up(
     :param title: what progress is told under.
     """
     model = _model(options, benchmark)
+    for plugin in recipe.plugins:
+        if isinstance(plugin, ImportancePlugin):
+            _check_selection(plugin, model, options.method)
     more: list[Any] = [ResidentDataPlugin()] if options.in_memory else []
     limit = iterations.limit(options, benchmark)
     if limit is not None:
@@ -180,6 +184,13 @@ def set_up(
         evaluator=measures.evaluator,
     )
     return strategy, measures, progress
+
+
+def _check_selection(plugin: ImportancePlugin, model: Any, method: str) -> None:
+    try:
+        plugin.selection.of(model)
+    except ValueError as error:
+        raise UserError(f"{method}: {error}") from error
 
 
 def _model(options: Run, benchmark: Benchmark) -> Any:
@@ -221,7 +232,10 @@ def train_stream(
             data = benchmarks.online(experience, options.stream_size, order)
         if options.reset_optimizer:
             strategy.optimizer.state.clear()
-        strategy.train(data, eval_streams=[])
+        try:
+            strategy.train(data, eval_streams=[])
+        except TrainingDiverged as error:
+            raise Diverged(str(error)) from error
         _check_weights(strategy, t)
         middle = _now(strategy.device)
         progress.evaluating()

@@ -15,7 +15,7 @@ from avalanche_ext.gradients.stream import Batch
 from avalanche_ext.parameters import Patterns
 from avalanche_ext.penalty import mean_above_zero
 from avalanche_ext.plugins.boundaries import Boundary
-from avalanche_ext.plugins.descent import UNSTABLE, descent_rate
+from avalanche_ext.plugins.descent import Steepness, steepness
 from avalanche_ext.plugins.experience_rows import (
     StepRows,
     batch_of,
@@ -34,6 +34,7 @@ Accumulation = Literal["sum", "ema", "separate"]
 
 _EMA = 0.95
 _NO_CLASSES = ("MSE", "L1", "SmoothL1", "Huber", "BCE", "BCEWithLogits", "PoissonNLL")
+_LOWERED = 10.0  # times what can be followed: more than the usual 1 was asked in vain
 _LOST = 0.01  # of the Fisher information: what a threshold may take without a word
 
 
@@ -86,17 +87,19 @@ class AdaptiveEWCPlugin(ImportancePlugin):
         to zero.
     :param threshold_unit: ``"absolute"`` sets those below ``threshold`` itself to zero.
     :param num_samples: rows of an experience that ``F_new`` is the mean of, drawn
-        without replacement; ``None`` for all.
+        without replacement (:meth:`update` takes the first ones of the batches it is
+        given); ``None`` for all.
     :param labels: ``"exact"`` is the expectation over all classes, ``"sampled"`` has one
         label a row, drawn from the model, ``"empirical"`` the rows' own under the
         strategy's criterion; ``"weighted"`` is for figures that were published with it,
         see :func:`~avalanche_ext.gradients.diagonal_fisher`.
     :param balance: ``True`` divides ``λ`` by the mean of ``F`` over its non-zero entries,
         ``"each"`` divides each ``F_new`` by its own, so that one ``λ`` serves other
-        labels, loss scales and widths: 1 is a good one. With either, ``λ`` is lowered
+        benchmarks, labels and widths: 1 is a good one. With either, ``λ`` is lowered
         where it is too much for gradient descent (``torch.optim.SGD``) at its learning
         rate ``η``: to ``1 / (η · max F)``, at which a step brings the most important
-        entry back to its anchor; above twice that it would diverge.
+        entry back to its anchor. In a loop of your own, whose optimizer is not seen, it
+        is not lowered.
     :param include: patterns of names of the parameters that are held; ``None`` for all.
     :param exclude: patterns of names that are not. Frozen parameters never are.
     :param boundary: where an experience ends: ``"origin"``, ``"experience"`` or a number
@@ -153,8 +156,8 @@ class AdaptiveEWCPlugin(ImportancePlugin):
         self.balance = balance
         self.seed = 0 if self.is_off and seed is None else given_or_derived(seed)
         self._scale = 1.0  # what λ is divided by
-        self._rate: float | None = None  # η of gradient descent, in a strategy
-        self._largest = 0.0  # of F
+        self._largest: dict[str, float] = {}  # entry of F, by parameter
+        self._steepness: Steepness | None = None  # of Σ F (θ − θ*)², in a strategy
         every = self.boundaries.every
         self._rows = None if every is None else StepRows(every, num_samples)
 
@@ -174,10 +177,13 @@ class AdaptiveEWCPlugin(ImportancePlugin):
     @property
     def strength(self) -> float:
         """``λ/2``, balanced where that was asked for."""
-        strength = self.ewc_lambda / 2 / self._scale
-        if self.balance and self._rate and self._largest:
-            return min(strength, 1 / (2 * self._rate * self._largest))
-        return strength
+        if self.balance and self._steepness is not None and self._steepness.step:
+            return min(self._asked, 1 / self._steepness.step)
+        return self._asked
+
+    @property
+    def _asked(self) -> float:
+        return self.ewc_lambda / 2 / self._scale
 
     def update(
         self,
@@ -231,7 +237,7 @@ class AdaptiveEWCPlugin(ImportancePlugin):
             )
         if self.balance is True:
             self._scale = self.quadratic.mean_importance() or 1.0
-        self._largest = self.quadratic.largest_importance()
+        self._largest = self.quadratic.largest_importances()
         self._experience_ended()
 
     def _above_threshold(self, fisher: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -265,25 +271,37 @@ class AdaptiveEWCPlugin(ImportancePlugin):
                 f"output, and the criterion is {name}: use labels='empirical'"
             )
 
-    def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
-        """Say so where gradient descent cannot follow the penalty."""
-        super().before_training_exp(strategy, *args, **kwargs)
-        self._rate = descent_rate(strategy.optimizer)
-        overshoot = (self._rate or 0.0) * 2 * self.strength * self._largest
-        if overshoot > UNSTABLE:
+    def before_backward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Add the penalty to the loss, as strong as the optimizer can follow."""
+        if not self.is_off and self._largest:
+            self._look_at_steps(strategy)
+        super().before_backward(strategy, *args, **kwargs)
+
+    def _look_at_steps(self, strategy: Any) -> None:
+        """See how steep the penalty is for the optimizer as it is now."""
+        named = self.selection.of(strategy.model)
+        curvature = {n: 2 * f for n, f in self._largest.items() if n in named}
+        found = steepness(strategy.optimizer, named, curvature)
+        if found is None or found.step:  # at a rate of 0 what was found before holds
+            self._steepness = found
+        if found is None:
+            return
+        step, asked = self._asked * found.step, self._asked * found.danger
+        if self.balance and self.ewc_lambda > 1 and step > _LOWERED:
+            self._tell(
+                "lowered",
+                f"ewc_lambda={self.ewc_lambda:g} is lowered to {self.ewc_lambda / step:.2g} "
+                "or less, which is all that gradient descent at this learning rate can "
+                "follow: larger ones change nothing; lower the learning rate for more",
+            )
+        elif not self.balance and asked > 1:
             self._tell(
                 "unstable",
-                f"ewc_lambda={self.ewc_lambda:g} is too much for gradient descent with "
-                f"learning rate {self._rate:g}: each step brings the most important "
-                f"entry {overshoot:.1f} times the way back to its anchor, and above "
-                f"{UNSTABLE:g} it diverges. Use {self.ewc_lambda / overshoot:.2g} or "
-                "less, balance=True, which sees to it, or Adam",
+                f"ewc_lambda={self.ewc_lambda:g} is too much for gradient descent at this "
+                f"learning rate: {asked:.1f} times what diverges. Use "
+                f"{self.ewc_lambda / step:.2g} or less, balance=True, which sees to it, "
+                "or Adam",
             )
-
-    def before_backward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
-        """Add the penalty to the loss."""
-        self._rate = descent_rate(strategy.optimizer)  # which a scheduler may change
-        super().before_backward(strategy, *args, **kwargs)
 
     def before_training_iteration(
         self, strategy: Any, *args: Any, **kwargs: Any
@@ -354,7 +372,7 @@ class AdaptiveEWCPlugin(ImportancePlugin):
                 )
         super().load_state_dict(state)
         self._scale, self.seed = float(state["scale"]), int(state["seed"])
-        self._largest = self.quadratic.largest_importance()
+        self._largest = self.quadratic.largest_importances()
         if self._rows is not None:
             self._rows.batches = [list(batch) for batch in state["rows"]]
 

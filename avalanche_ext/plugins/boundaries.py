@@ -1,5 +1,6 @@
 """Where one experience ends and what it was, also on online streams."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from avalanche.benchmarks import OnlineCLExperience
@@ -30,6 +31,7 @@ class Boundaries:
             boundary = whole_number("boundary", boundary, "iterations", least=1)
         self.boundary = boundary
         self._origin: Any = None  # whose sub-experiences are being trained on
+        self._number: int | None = None  # its place in the stream
         self._parts = 0  # how many of them were
         self._steps = 0  # since the last boundary
 
@@ -59,7 +61,11 @@ class Boundaries:
             origin = experience.origin_experience
         if origin is self._origin:
             return None
-        left, self._origin = self._origin, origin
+        number = getattr(origin, "current_experience", None)
+        if self._origin is None and self._parts and number == self._number:
+            self._origin = origin  # in a loaded state it was only known by its number
+            return None
+        left, self._origin, self._number = self._origin, origin, number
         ended, self._parts = left if self._parts else None, 0
         return ended
 
@@ -95,10 +101,15 @@ class Boundaries:
         """Iterations since the last boundary, where they are counted."""
         return self._steps
 
-    @position.setter
-    def position(self, steps: int) -> None:
-        self._steps = steps
+    def state_dict(self) -> dict[str, Any]:
+        """Where training is between two boundaries."""
+        return {"steps": self._steps, "parts": self._parts, "number": self._number}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what :meth:`state_dict` gave."""
+        self._origin, self._number = None, state["number"]
+        self._steps, self._parts = int(state["steps"]), int(state["parts"])
 
     def __getstate__(self) -> dict[str, Any]:
         """Without an experience, which holds its data."""
-        return {**self.__dict__, "_origin": None, "_parts": 0}
+        return {**self.__dict__, "_origin": None}

@@ -1,17 +1,49 @@
 """What gradient descent makes of a penalty that is too steep for its learning rate."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
+from torch import nn
 from torch.optim import SGD
 
-UNSTABLE = 2.0
-"""Learning rate times curvature above which plain gradient descent diverges: each step
-goes to the other side of the minimum, and farther out."""
+
+class Steepness(NamedTuple):
+    """Of a quadratic penalty, under gradient descent."""
+
+    step: float
+    """The part of the way to its anchor that a step brings the entry that goes farthest:
+    its learning rate times its curvature."""
+    danger: float
+    """The same, as a share of that at which it would diverge: each step goes to the other
+    side of the minimum, and farther out."""
 
 
-def descent_rate(optimizer: Any) -> float | None:
-    """The largest learning rate of gradient descent, also with momentum; ``None`` of other
-    optimizers, which scale gradients by themselves."""
+def steepness(
+    optimizer: Any,
+    parameters: Mapping[str, nn.Parameter],
+    curvature: Mapping[str, float],
+) -> Steepness | None:
+    """How steep a penalty is for an optimizer.
+
+    A quadratic of curvature ``c`` is descended by steps of rate ``η`` while ``η c`` is below
+    2, below ``2 (1 + β)`` with momentum ``β``, and ``2 (1 + β) / (1 + 2β)`` with Nesterov's.
+
+    >>> layer = nn.Linear(1, 1, bias=False)
+    >>> named = {"weight": layer.weight}
+    >>> steepness(SGD(layer.parameters(), 0.1, momentum=0.5), named, {"weight": 15.0})
+    Steepness(step=1.5, danger=0.5)
+
+    :param curvature: the largest of each parameter's entries.
+    :return: ``None`` of other optimizers, which scale gradients by themselves.
+    """
     if not isinstance(optimizer, SGD):
         return None
-    return max(float(group["lr"]) for group in optimizer.param_groups)
+    found = Steepness(0.0, 0.0)
+    of = {id(parameters[name]): value for name, value in curvature.items()}
+    for group in optimizer.param_groups:
+        beta = float(group["momentum"])
+        most = 2 * (1 + beta) / (1 + 2 * beta if group["nesterov"] else 1.0)
+        largest = max((of.get(id(p), 0.0) for p in group["params"]), default=0.0)
+        step = float(group["lr"]) * largest
+        found = Steepness(max(found.step, step), max(found.danger, step / most))
+    return found

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from weakref import ReferenceType, ref
 
+import torch
 from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor, nn
 
@@ -15,7 +16,12 @@ from avalanche_ext.plugins.boundaries import Boundaries, Boundary
 from avalanche_ext.plugins.penalty_health import PenaltyHealth, StepFigures
 from avalanche_ext.settings import TellsSettings
 
+_OVERPOWERING = 1e3  # times the task's gradient: nothing else counts
 _INERT = 1e-4  # of the task's gradient: no penalty so small changes what is learnt
+
+
+class TrainingDiverged(ValueError):
+    """Parameters are no numbers any more."""
 
 
 class ImportancePlugin(SupervisedPlugin[Any], TellsSettings, ABC):
@@ -54,6 +60,11 @@ class ImportancePlugin(SupervisedPlugin[Any], TellsSettings, ABC):
         """What ``Σ F (θ − θ*)²`` is multiplied by."""
 
     @property
+    def _asked(self) -> float:
+        """The strength that was asked for."""
+        return self.strength
+
+    @property
     @abstractmethod
     def is_off(self) -> bool:
         """Whether the strength is zero for good, so that nothing is to be done."""
@@ -65,6 +76,7 @@ class ImportancePlugin(SupervisedPlugin[Any], TellsSettings, ABC):
         return PenaltyHealth(
             self.consolidations,
             self.strength,
+            self.strength / self._asked if self._asked else 1.0,
             self.quadratic.nonzero_share(),
             self._mass_lost,
             self._figures.penalty_over_loss,
@@ -78,7 +90,10 @@ class ImportancePlugin(SupervisedPlugin[Any], TellsSettings, ABC):
 
         Call it once a step, after the forward pass and before the backward pass; of
         several that add up their gradients before a step, add it to the loss of the last
-        one, at whose end the step's gradient is complete.
+        one, at whose end the step's gradient is complete. Add it as it is: what
+        multiplies the sum, such as a gradient scaler, is seen, and Synaptic Intelligence
+        takes a factor of the penalty alone for such a one; its strength is an argument.
+        Without gradients (``torch.no_grad``) it is a value to look at, and no step.
 
         :raises ValueError: where what is kept is of another model.
         """
@@ -91,6 +106,8 @@ class ImportancePlugin(SupervisedPlugin[Any], TellsSettings, ABC):
         if self._checked is not parameters:
             self.quadratic.check_model(model)
             self._checked = parameters
+        if not torch.is_grad_enabled():
+            return self.quadratic(parameters, self.strength)  # to be looked at: no step
         active = bool(self.quadratic.importance) and self.strength != 0
         looked_at = active and self._figures.begin()
         self._step_begins(parameters)
@@ -108,7 +125,15 @@ class ImportancePlugin(SupervisedPlugin[Any], TellsSettings, ABC):
         return self.quadratic(parameters, self.strength, done)
 
     def _look(self, found: BackwardPass) -> None:
-        self._figures.add_gradients(found, self.selection.selected)
+        ratio = self._figures.add_gradients(found, self.selection.selected)
+        if not ratio <= _OVERPOWERING:
+            self._tell(
+                "overpowering",
+                f"the penalty of {type(self).__name__} pulls {ratio:.1e} times as hard as "
+                f"the rest of the loss, with {self.strength_name}="
+                f"{self._strength_said()}: little is learnt so, and with a large learning "
+                "rate training diverges. Lower either",
+            )
 
     # In Avalanche
 
@@ -183,12 +208,12 @@ class ImportancePlugin(SupervisedPlugin[Any], TellsSettings, ABC):
     def _experience_ends(self, parameters: Named) -> None:
         """Before importances are taken: see whether the penalty did something.
 
-        :raises ValueError: for parameters that are no numbers, which no importance can
-            be taken of.
+        :raises TrainingDiverged: for parameters that are no numbers, which no importance
+            can be taken of.
         """
         for name, parameter in parameters.items():
             if not bool(parameter.detach().isfinite().all()):
-                raise ValueError(
+                raise TrainingDiverged(
                     f"training has diverged: {name} is not finite, so that "
                     f"{type(self).__name__} cannot take importances; lower the learning "
                     f"rate, or {self.strength_name}={self._strength_said()}"
@@ -241,7 +266,7 @@ class ImportancePlugin(SupervisedPlugin[Any], TellsSettings, ABC):
             "method": type(self).__name__,
             "penalty": self.quadratic.state_dict(),
             "consolidations": self.consolidations,
-            "position": self.boundaries.position,
+            "boundaries": self.boundaries.state_dict(),
             "mass_lost": self._mass_lost,
         }
 
@@ -264,7 +289,7 @@ class ImportancePlugin(SupervisedPlugin[Any], TellsSettings, ABC):
             )
         self.quadratic.load_state_dict(state["penalty"])
         self.consolidations = int(state["consolidations"])
-        self.boundaries.position = int(state["position"])
+        self.boundaries.load_state_dict(state["boundaries"])
         self._mass_lost = state["mass_lost"]
         self._checked = None
 

@@ -19,6 +19,9 @@ class PenaltyHealth:
     """Experiences (or boundaries) after which importances were taken."""
     strength: float
     """What ``Σ F (θ − θ*)²`` is multiplied by now."""
+    lowered: float
+    """What was lowered of the strength asked for, as a share that is left: below 1 where
+    gradient descent could not follow more."""
     nonzero: float
     """Share of the entries of all importances kept that are above 0."""
     mass_lost: float | None
@@ -63,20 +66,29 @@ class StepFigures:
         self._add("penalty", penalty.detach())
         self._add("loss", loss.detach().abs().sum())
 
-    def add_gradients(self, found: BackwardPass, parameters: Named) -> None:
-        """Count the squared lengths of the penalty's and of the other gradient."""
-        own = {id(parameter): gradient for parameter, gradient in found.gradients}
+    def add_gradients(self, found: BackwardPass, parameters: Named) -> float:
+        """Count the squared lengths of the penalty's and of the other gradient.
+
+        :return: the ratio of the lengths, of this step alone.
+        """
+        owned = {id(parameter): gradient for parameter, gradient in found.gradients}
+        squares: dict[str, list[Tensor]] = {"own": [], "task": []}
         for parameter in parameters.values():
-            task = parameter.grad
+            task, own = parameter.grad, owned.get(id(parameter))
             if task is not None:
                 task = task.to(torch.promote_types(task.dtype, torch.float32))
                 task = task / found.scale.to(task)
-            part = own.get(id(parameter))
-            if part is not None:
-                self._add("own", _square(part))
-                task = -part if task is None else task - part
+            if own is not None:
+                squares["own"].append(_square(own))
+                task = -own if task is None else task - own
             if task is not None:
-                self._add("task", _square(task))
+                squares["task"].append(_square(task))
+        sums = {}
+        for name, each in squares.items():
+            for square in each:
+                self._add(name, square)
+            sums[name] = float(sum(map(float, each)))
+        return (sums["own"] / sums["task"]) ** 0.5 if sums["task"] else 0.0
 
     @property
     def seen(self) -> bool:

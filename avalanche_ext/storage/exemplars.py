@@ -129,15 +129,13 @@ class ExemplarMemory(Memory, ExemplarsBuffer):
         self.meet(agent)
         self._refresh_before(exp)
         step = _COMPARED_AT_ONCE if compares else len(source)
-        kept = False
         for start in range(0, len(source), step):
             some, rows = groups[start : start + step], read
             if compares:
                 position = torch.arange(start, start + len(some))
                 rows = partial(_rows_at, read(position))
-            kept |= bool(self._admit(some, rows))
-        if kept:
-            self._tensor_targets = source.tensor_targets
+            if self._admit(some, rows):
+                self._tensor_targets = source.tensor_targets
 
     def _refresh_before(self, exp: Any) -> None:
         """Rows of an experience are compared under the model as it is now with those that

@@ -176,18 +176,19 @@ class Memory(HeldRows):
         if slots:
             self._drawing.count_uses()
             position = index_tensor(list(slots.values()))
+            known = None if scored is None else scored.take(position)
+            where = index_tensor(list(slots))
             try:
                 rows = read(position)
+                rows["arrival"] = first + 1 + position
+                rows["uses"] = torch.zeros(len(position), dtype=torch.int32)
+                drawn = torch.full((len(position),), self.draws, dtype=torch.int32)
+                rows["drawn"] = drawn
+                rows |= self._scores.columns(len(position), known)
+                self.table.put(where, rows, max(len(self.table), max(slots) + 1))
             except BaseException:
                 self._take_back(slots, groups)
                 raise
-            rows["arrival"] = first + 1 + position
-            rows["uses"] = torch.zeros(len(position), dtype=torch.int32)
-            rows["drawn"] = torch.full((len(position),), self.draws, dtype=torch.int32)
-            known = None if scored is None else scored.take(position)
-            rows |= self._scores.columns(len(position), known)
-            where = index_tensor(list(slots))
-            self.table.put(where, rows, max(len(self.table), max(slots) + 1))
             self._scores.written(where, known)
         return slots
 

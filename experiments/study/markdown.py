@@ -21,12 +21,15 @@ def text(plan: Plan, results: Any, arms: list[str], streams: list[str]) -> str:
                 for arm in arms
             }
             found = {arm: values for arm, values in found.items() if values}
+            lost = _diverged(plan, results.get(stream, {}), arms)
+            rows = []
             if found:
-                label = plan.streams[stream].get("label", stream)
                 seconds = {arm: _seconds(results[stream][arm]) for arm in found}
                 rows = _rows(plan, found, seconds)
-                if figure == "accuracy":
-                    rows += _diverged(plan, results[stream], arms)
+            if figure == "accuracy":
+                rows += lost
+            if rows:
+                label = plan.streams[stream].get("label", stream)
                 lines += [f"{label}, {told} (%)", "", *rows, ""]
     if plan.by_experience:
         for stream in streams:
@@ -46,13 +49,13 @@ def _lost(value: dict[str, Any]) -> bool:
 
 
 def _diverged(plan: Plan, by_arm: Any, arms: list[str]) -> list[str]:
-    """A line for each arm of which seeds diverged; the others' mean is above."""
+    """A line for each arm of which seeds diverged; the mean above is of the others."""
     lines = []
     for arm in arms:
         seeds = by_arm.get(arm, {}).values()
         if lost := sum(map(_lost, seeds)):
             label = plan.arms[arm].get("label", arm)
-            lines.append(f"| {label} | {lost} of {len(seeds)} diverged |")
+            lines.append(f"| {label} | *{lost} of {len(seeds)} diverged* |")
     return lines
 
 
@@ -63,7 +66,7 @@ def _by_experience(plan: Plan, by_arm: Any, arms: list[str]) -> list[str]:
         seeds = [
             one["forgetting_of"][:-1]
             for one in by_arm.get(arm, {}).values()
-            if not _lost(one)
+            if "forgetting_of" in one
         ]
         if seeds:
             means = [f"{100 * fmean(each):.2f}" for each in zip(*seeds, strict=True)]

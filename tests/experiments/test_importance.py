@@ -10,7 +10,7 @@ from avalanche_ext.gradients import FisherLabels
 from avalanche_ext.plugins import adaptive_ewc, synaptic_intelligence
 from experiments import importance
 from experiments.data import class_groups, from_arrays
-from experiments.errors import UserError
+from experiments.errors import Diverged, UserError
 from experiments.job import Job
 from experiments.methods import build, method_options
 from experiments.options import Run
@@ -120,3 +120,16 @@ def test_online_streams_that_hide_boundaries(arrays, method):
         trained(arrays, method, (), **options)
     trained(arrays, method, ("boundary=4",), **options)
     trained(arrays, method, (), task_labels=True, **options)
+
+
+@pytest.mark.parametrize("method", ["adaptive-ewc", "si"])
+def test_what_only_training_shows_is_one_clear_error(arrays, method):
+    with pytest.raises(UserError, match=f"{method}: include: 'nope' matches no param"):
+        trained(arrays, method, ("include=nope",), experiences=2)
+    strength = "ewc_lambda" if method == "adaptive-ewc" else "si_lambda"
+    settings = (f"{strength}=1e9", *(() if method == "si" else ("balance=none",)))
+    with (
+        pytest.warns(UserWarning, match="too much|pulls"),
+        pytest.raises(Diverged, match=f"the loss is .* or lower --set {strength}"),
+    ):
+        trained(arrays, method, settings, experiences=2, epochs=20)

@@ -280,3 +280,13 @@ def test_the_health_of_the_memory_after_each_experience(
         assert 0 <= step["ages"][0] <= step["ages"][-1] < met
         assert 1 <= step["effective_sample_size"] <= 20
         assert (step["effective_sample_size"] == 20) == (not scores)
+
+
+def test_a_loss_that_is_scaled(blobs):
+    """Twice the loss at half the rate is the same descent."""
+    found = [
+        steady(train_seed(job(blobs, lr=lr, loss_scale=scale, epochs=2), 0))
+        for lr, scale in ((0.125, 1.0), (0.0625, 2.0), (0.125, 2.0))
+    ]
+    assert found[0] == found[1]
+    assert found[0] != found[2]

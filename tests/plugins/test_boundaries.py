@@ -82,3 +82,24 @@ def test_experiences_are_not_pickled(class_stream):
     parts = online(class_stream(experiences=1).train_stream)
     ends(boundaries, parts[:2])
     assert len(pickle.dumps(boundaries)) < 500
+
+
+@pytest.mark.parametrize("kept", [pickle.dumps, Boundaries.state_dict])
+def test_a_state_between_two_parts(class_stream, kept):
+    """The last part is known by how many there were before it was saved."""
+    stream = list(class_stream(experiences=3).train_stream)
+    parts = online(stream[1:2])
+    for stop in range(1, len(parts)):
+        boundaries = Boundaries("origin")
+        assert ends(boundaries, parts[:stop]) == [(None, None)] * stop
+        state = kept(boundaries)
+        if isinstance(state, bytes):
+            loaded = pickle.loads(state)
+        else:
+            loaded = Boundaries("origin")
+            loaded.load_state_dict(state)
+        found = ends(loaded, [*online(stream[1:2])[stop:], *online(stream[2:])])
+        assert [e for e in found if e != (None, None)] == [
+            (None, stream[1]),
+            (None, stream[2]),
+        ]

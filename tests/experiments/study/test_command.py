@@ -354,10 +354,16 @@ def test_training_that_diverges_is_a_finding(changed, tmp_path, capfd):
     told = capfd.readouterr()
     assert "[2/3] even, ring, seed 0: the loss is" in told.err
     accuracy, forgetting = told.out.split("forgetting of each experience")
-    assert "| ring | 1 of 1 diverged |" in accuracy.splitlines()
+    assert "| ring | *1 of 1 diverged* |" in accuracy.splitlines()
     assert "| a reservoir |" in accuracy
     assert "ring" not in forgetting
     assert "| arm | 1 | 2 | 3 | 4 |" in forgetting.splitlines()
+    kept = json.loads((tmp_path / "out" / "digits-confirmation.json").read_text())
+    of = kept["results"]["even"]["base"]["0"]["forgetting_of"]
+    told_of = " | ".join(f"{100 * each:.2f}" for each in of[:-1])
+    assert f"| a reservoir | {told_of} |" in forgetting.splitlines()
+    assert main([*words, "--arms", "ring", "--show"]) == 0
+    assert "1 of 1 diverged" in capfd.readouterr().out
     assert main(words) == 0
     again = capfd.readouterr()
     assert again.err == ""
