@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -140,6 +141,7 @@ def train_seed(job: Job, seed: int, memory_epochs: int = 0) -> dict[str, Any]:
         "seed": seed,
         **measures.result(),
         **worth,
+        "penalty_health": _penalty_health(recipe),
         "classes": benchmark.classes,
         **spent,
         "peak_memory_mb": peak(),
@@ -184,6 +186,18 @@ def set_up(
         evaluator=measures.evaluator,
     )
     return strategy, measures, progress
+
+
+def _penalty_health(recipe: Recipe) -> dict[str, float | None] | None:
+    """Of a method with a penalty, at the end; what is not finite is not known."""
+    for plugin in recipe.plugins:
+        if isinstance(plugin, ImportancePlugin):
+            health = dataclasses.asdict(plugin.health)
+            return {
+                name: value if value is not None and math.isfinite(value) else None
+                for name, value in health.items()
+            }
+    return None
 
 
 def _check_selection(plugin: ImportancePlugin, model: Any, method: str) -> None:

@@ -108,6 +108,9 @@ def trained(arrays, method, settings, **options):
 def test_they_train(arrays, method, settings, scenario):
     options = {"scenario": scenario, "epochs": 3, "experiences": 2}
     found = trained(arrays, method, settings, **options)
+    health = found["penalty_health"]
+    assert health["consolidations"] == 2
+    assert all(health[name] > 0 for name in ("strength", "nonzero", "gradient_ratio"))
     plain = trained(arrays, "naive", (), **options)
     assert found["iterations"] == plain["iterations"]
     assert found["accuracy_matrix"][0] == plain["accuracy_matrix"][0]

@@ -119,11 +119,12 @@ def test_a_result_has_every_field(blobs):
         *("average_forgetting", "backward_transfer", "average_accuracy_task_known"),
         *("accuracy_matrix", "accuracy_matrix_task_known", "forgetting", "classes"),
         *("memory_composition", "train_seconds", "eval_seconds", "peak_memory_mb"),
-        *("memory_health", "iterations"),
+        *("memory_health", "penalty_health", "iterations"),
     }
     assert result["seed"] == 5
     assert result["classes"] == [[1, 2], [3, 4], [5, 6]]
     assert result["memory_composition"] == []
+    assert result["penalty_health"] is None
     assert result["peak_memory_mb"] > 50
 
 
