@@ -32,9 +32,8 @@ class CriterionSelectionStrategy(ExemplarsSelectionStrategy):
     All rows of a group are scored together with the model as it is then, by their
     evaluation transforms. Criteria that compare rows with those stored compare them
     with each other. A group's rows are held as tensors while they are scored, from
-    before their transforms where that can be. Criteria that compare a row with what was
-    known of it before (forgetting, age, access) find all rows of a group alike, and the
-    first ones are kept: a warning says so.
+    before their transforms where that can be. Where all of a group score the same, the
+    first ones are kept, and a warning says so.
 
     :param criterion: by name, or any
         :class:`~avalanche_ext.storage.criteria.Criterion`.

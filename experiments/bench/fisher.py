@@ -28,8 +28,8 @@ def rows(work: Workload) -> list[Row]:
         ("reduced ResNet-18", resnet, colours, 1),
     )
     return [
-        _row(work, f"{n} rows, {labels} labels, {name}", model, rows, y, labels, often)
-        for name, model, rows, often in of_both
+        _row(work, f"{n} rows, {labels} labels, {name}", model, x, y, labels, often)
+        for name, model, x, often in of_both
         for labels in LABELS
     ]
 
