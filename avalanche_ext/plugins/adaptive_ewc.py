@@ -158,6 +158,7 @@ class AdaptiveEWCPlugin(ImportancePlugin):
         self._scale = 1.0  # what λ is divided by
         self._largest: dict[str, float] = {}  # entry of F, by parameter
         self._steepness: Steepness | None = None  # of Σ F (θ − θ*)², in a strategy
+        self._seen: Any = None  # for which that was found
         every = self.boundaries.every
         self._rows = None if every is None else StepRows(every, num_samples)
 
@@ -278,7 +279,12 @@ class AdaptiveEWCPlugin(ImportancePlugin):
         super().before_backward(strategy, *args, **kwargs)
 
     def _look_at_steps(self, strategy: Any) -> None:
-        """See how steep the penalty is for the optimizer as it is now."""
+        """See how steep the penalty is for the optimizer, where either has changed."""
+        groups = strategy.optimizer.param_groups
+        rates = [(float(g["lr"]), g.get("momentum")) for g in groups]
+        if self._seen == (self.consolidations, rates):
+            return
+        self._seen = self.consolidations, rates
         named = self.selection.of(strategy.model)
         curvature = {n: 2 * f for n, f in self._largest.items() if n in named}
         found = steepness(strategy.optimizer, named, curvature)
@@ -354,6 +360,7 @@ class AdaptiveEWCPlugin(ImportancePlugin):
             "accumulation": self.accumulation,
             "balance": self.balance,
             "scale": self._scale,
+            "steepness": None if self._steepness is None else list(self._steepness),
             "seed": self.seed,
             "rows": [] if self._rows is None else self._rows.batches,
         }
@@ -372,7 +379,9 @@ class AdaptiveEWCPlugin(ImportancePlugin):
                 )
         super().load_state_dict(state)
         self._scale, self.seed = float(state["scale"]), int(state["seed"])
-        self._largest = self.quadratic.largest_importances()
+        self._largest, self._seen = self.quadratic.largest_importances(), None
+        steep = state["steepness"]
+        self._steepness = None if steep is None else Steepness(*steep)
         if self._rows is not None:
             self._rows.batches = [list(batch) for batch in state["rows"]]
 
