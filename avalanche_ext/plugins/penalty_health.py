@@ -42,7 +42,7 @@ class StepFigures:
     """
 
     def __init__(self) -> None:
-        self._steps = 0
+        self._steps = self._passes = 0
         self._fresh = True  # whether the next step begins a new experience
         self._sums: dict[str, Any] = {}
 
@@ -52,7 +52,7 @@ class StepFigures:
         :return: whether to look at it.
         """
         if self._fresh:
-            self._steps, self._fresh, self._sums = 0, False, {}
+            self._steps, self._passes, self._fresh, self._sums = 0, 0, False, {}
         self._steps += 1
         early = self._steps <= _OFTEN and self._steps & (self._steps - 1) == 0
         return early or self._steps % _EVERY == 0
@@ -71,6 +71,7 @@ class StepFigures:
 
         :return: the ratio of the lengths, of this step alone.
         """
+        self._passes += 1
         owned = {id(parameter): gradient for parameter, gradient in found.gradients}
         squares: dict[str, list[Tensor]] = {"own": [], "task": []}
         for parameter in parameters.values():
@@ -92,8 +93,10 @@ class StepFigures:
 
     @property
     def seen(self) -> bool:
-        """Whether a step of this experience was looked at, to the end."""
-        return not self._fresh and "task" in self._sums
+        """Whether steps of this experience were looked at, to the end: at the first one
+        alone no parameter has moved yet."""
+        known = self._passes > 1 or self._passes == self._steps
+        return not self._fresh and known and "task" in self._sums
 
     @property
     def penalty_over_loss(self) -> float | None:
