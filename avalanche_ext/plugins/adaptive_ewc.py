@@ -279,7 +279,7 @@ class AdaptiveEWCPlugin(ImportancePlugin):
         super().before_backward(strategy, *args, **kwargs)
 
     def _look_at_steps(self, strategy: Any) -> None:
-        """See how steep the penalty is for the optimizer, where either has changed."""
+        """See how steep the penalty is for the optimizer, when one of them has changed."""
         groups = strategy.optimizer.param_groups
         rates = [(float(g["lr"]), g.get("momentum")) for g in groups]
         if self._seen == (self.consolidations, rates):
@@ -292,7 +292,7 @@ class AdaptiveEWCPlugin(ImportancePlugin):
             self._steepness = found
         if found is None:
             return
-        step, asked = self._asked * found.step, self._asked * found.danger
+        step, danger = self._asked * found.step, self._asked * found.danger
         if self.balance and self.ewc_lambda > 1 and step > _LOWERED:
             self._tell(
                 "lowered",
@@ -300,11 +300,11 @@ class AdaptiveEWCPlugin(ImportancePlugin):
                 "or less, which is all that gradient descent at this learning rate can "
                 "follow: larger ones change nothing; lower the learning rate for more",
             )
-        elif not self.balance and asked > 1:
+        elif not self.balance and danger > 1:
             self._tell(
                 "unstable",
                 f"ewc_lambda={self.ewc_lambda:g} is too much for gradient descent at this "
-                f"learning rate: {asked:.1f} times what diverges. Use "
+                f"learning rate: {danger:.1f} times what diverges. Use "
                 f"{self.ewc_lambda / step:.2g} or less, balance=True, which sees to it, "
                 "or Adam",
             )

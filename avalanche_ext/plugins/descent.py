@@ -33,7 +33,9 @@ def steepness(
     >>> steepness(SGD(layer.parameters(), 0.1, momentum=0.5), named, {"weight": 15.0})
     Steepness(step=1.5, danger=0.5)
 
-    :param curvature: the largest of each parameter's entries.
+    :param optimizer: as it is now; each group has its own rate.
+    :param parameters: by name; those of no group are not moved.
+    :param curvature: by name, the largest ``c`` among the parameter's entries.
     :return: ``None`` of other optimizers, which scale gradients by themselves.
     """
     if not isinstance(optimizer, SGD):

@@ -20,8 +20,8 @@ class PenaltyHealth:
     strength: float
     """What ``Σ F (θ − θ*)²`` is multiplied by now."""
     lowered: float
-    """What was lowered of the strength asked for, as a share that is left: below 1 where
-    gradient descent could not follow more."""
+    """Share of the strength asked for that is used: below 1 where gradient descent could
+    not follow more."""
     nonzero: float
     """Share of the entries of all importances kept that are above 0."""
     mass_lost: float | None

@@ -2,25 +2,16 @@
 
 import json
 
-import numpy as np
 import pytest
 from invented_runs import config_of, result_of
-
-from experiments.data import from_arrays
+from small_images import small_images
 
 
 @pytest.fixture(scope="session")
 def blobs():
     """Six classes far apart: 26 rows each to train on, 10 to test."""
-    draw = np.random.default_rng(0)
-    centres = draw.integers(40, 215, (6, 4, 4))
-
-    def part(n):
-        y = np.tile(np.arange(6), n)
-        noise = draw.integers(-25, 25, (len(y), 4, 4))
-        return (centres[y] + noise).astype(np.uint8), y + 1
-
-    return from_arrays(*part(26), *part(10), source="blobs")
+    far = {"classes": 6, "centres": (40, 215), "noise": 25, "first": 1}
+    return small_images(26, 10, **far, source="blobs")
 
 
 @pytest.fixture

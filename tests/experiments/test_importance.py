@@ -2,14 +2,14 @@
 
 from typing import get_args
 
-import numpy as np
 import pytest
+from small_images import small_images
 
 from avalanche_ext import threshold
 from avalanche_ext.gradients import FisherLabels
 from avalanche_ext.plugins import adaptive_ewc, synaptic_intelligence
 from experiments import importance
-from experiments.data import class_groups, from_arrays
+from experiments.data import class_groups
 from experiments.errors import Diverged, UserError
 from experiments.job import Job
 from experiments.methods import build, method_options
@@ -82,15 +82,7 @@ def test_values_that_are_refused(method, setting, told):
 @pytest.fixture(scope="module")
 def arrays():
     """Four classes of small images."""
-    draw = np.random.default_rng(0)
-    centres = draw.integers(90, 165, (4, 4, 4))
-
-    def part(n):
-        y = np.tile(np.arange(4), n)
-        noise = draw.integers(-60, 60, (len(y), 4, 4))
-        return (centres[y] + noise).astype(np.uint8), y
-
-    return from_arrays(*part(20), *part(10), source="small")
+    return small_images(20, 10)
 
 
 def trained(arrays, method, settings, **options):

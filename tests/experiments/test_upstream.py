@@ -12,9 +12,10 @@ from avalanche.training.determinism.rng_manager import RNGManager
 from avalanche.training.plugins import EvaluationPlugin, ReplayPlugin
 from avalanche.training.storage_policy import ReservoirSamplingBuffer
 from avalanche.training.supervised.mer import MER
+from small_images import small_images
 
 from experiments import benchmarks, training
-from experiments.data import class_groups, from_arrays
+from experiments.data import class_groups
 from experiments.errors import UserError
 from experiments.job import Job
 from experiments.methods import build, method_options
@@ -49,15 +50,7 @@ def _without_collections(monkeypatch):
 @pytest.fixture(scope="module")
 def arrays():
     """Four classes of small images, near enough to each other to be forgotten."""
-    draw = np.random.default_rng(0)
-    centres = draw.integers(90, 165, (4, 4, 4))
-
-    def part(n):
-        y = np.tile(np.arange(4), n)
-        noise = draw.integers(-60, 60, (len(y), 4, 4))
-        return (centres[y] + noise).astype(np.uint8), y
-
-    return from_arrays(*part(ROWS // 2), *part(10), source="small")
+    return small_images(ROWS // 2, 10)
 
 
 def job(arrays, method, settings=None, **options):

@@ -8,11 +8,10 @@ import copy
 
 import pytest
 import torch
-from avalanche.benchmarks.scenarios.online import split_online_stream
 from avalanche.models import MTSimpleMLP
-from avalanche.models.utils import avalanche_forward
 from avalanche.training.plugins import SupervisedPlugin
 from avalanche.training.supervised import Naive
+from noted_memory import CRITERIA, DRAWN, SIZE, Noted, assert_alone
 from rehearsed import network, strategy
 from slow_scores import energy
 from torch import nn
@@ -23,56 +22,9 @@ from avalanche_ext import (
     RehearsalPlugin,
     reservoir_replay,
 )
-from avalanche_ext.gradients import per_sample_losses
 from avalanche_ext.storage.priority import Priority
 
-SIZE, DRAWN = 20, 5
-CRITERIA = ("loss", "gradient")
 CLASS_WEIGHTS = torch.tensor([0.2, 1.0, 3.0, 0.5, 2.0, 1.0, 0.7, 1.5])
-
-
-class Noted(MultiStrategyBuffer):
-    """Notes which rows a step drew, and which it kept."""
-
-    def __init__(self, **options):
-        super().__init__(SIZE, **{"criteria": CRITERIA, "seed": 0, **options})
-        for name in CRITERIA:  # from now on, whatever the sampling reads
-            self.scores(name)
-        self.drawn, self.kept = [], []
-
-    def draw(self, n, sampling=None):
-        draw = super().draw(n, sampling)
-        self.drawn = draw.index.tolist()
-        return draw
-
-    def offer(self, *rows):
-        slots = super().offer(*rows)
-        self.kept = list(slots)
-        return slots
-
-
-def alone(model, criterion, memory, slot):
-    """Loss and gradient norm of the row at a slot, which is the whole batch."""
-    names = [name for name in ("x", "y", "task") if name in memory.table.columns]
-    x, y, *task = (memory.table.column(name)[slot : slot + 1] for name in names)
-    if memory.transform is not None:
-        x = memory.transform(x)
-    model = copy.deepcopy(model).double()
-    torch.set_default_dtype(torch.float64)  # of what several heads make
-    output = avalanche_forward(model, x.double(), task[0] if task else None)
-    torch.set_default_dtype(torch.float32)
-    loss = per_sample_losses(criterion, output, y).sum()
-    gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
-    squares = [g.square().sum() for g in gradients if g is not None]
-    return {"loss": loss.detach(), "gradient": torch.stack(squares).sum().sqrt()}
-
-
-def assert_alone(memory, slots, model, criterion, names=CRITERIA):
-    for slot in slots:
-        expected = alone(model, criterion, memory, slot)
-        for name in names:
-            found = memory.table.column(f"score_{name}")[slot].double()
-            torch.testing.assert_close(found, expected[name], rtol=1e-4, atol=1e-6)
 
 
 def hooks(model):
@@ -319,73 +271,6 @@ def test_a_step_that_was_cut_short_leaves_no_hook_to_what_follows(
         trained.eval(benchmark.test_stream)
         assert watch.met == 0
     assert not hooks(trained.model)
-
-
-# At the end of an experience
-
-
-@pytest.mark.parametrize("refresh", [True, False])
-def test_all_rows_are_scored_at_the_end_of_an_experience(class_stream, refresh):
-    memory = Noted(sampling="mixed", refresh_at_end=refresh)
-    trained = strategy([RehearsalPlugin(memory, DRAWN)])
-    for experience in class_stream(experiences=3).train_stream:
-        trained.train(experience, eval_streams=[])
-        assert (memory.table.column("scored") == memory.seen).all() == refresh
-        if refresh:
-            assert_alone(memory, range(SIZE), trained.model, nn.CrossEntropyLoss())
-
-
-class Fresh(SupervisedPlugin):
-    """After each part: whether all scores of a full memory are of the model as it is."""
-
-    def __init__(self, memory):
-        super().__init__()
-        self.memory, self.parts = memory, []
-
-    def after_training_exp(self, strategy, **kwargs):
-        if len(self.memory) < SIZE:
-            return
-        scored = self.memory.table.column("scored")
-        fresh = bool((scored == self.memory.seen).all())
-        self.parts.append(fresh)
-        if fresh:
-            slots = range(len(self.memory))
-            assert_alone(self.memory, slots, strategy.model, nn.CrossEntropyLoss())
-
-
-def parts_of(stream, size, known=True):
-    return list(split_online_stream(stream, size, access_task_boundaries=known, seed=0))
-
-
-@pytest.mark.parametrize("refresh", [True, False])
-@pytest.mark.parametrize("known", [True, False])
-@pytest.mark.parametrize("size", [8, 9])
-def test_of_a_split_stream_where_an_experience_is_over(
-    class_stream, known, refresh, size
-):
-    """With its last part, not at each, and only where boundaries may be known."""
-    memory = Noted(sampling="mixed", refresh_at_end=refresh)
-    fresh = Fresh(memory)
-    trained = strategy([RehearsalPlugin(memory, DRAWN), fresh])
-    stream = class_stream(experiences=3).train_stream  # of 40 rows each
-    trained.train(parts_of(stream, size, known), eval_streams=[])
-    over = [known and refresh and part == 4 for part in range(5)]
-    assert fresh.parts == (3 * over)[2:]  # full after three of five parts
-
-
-def test_of_a_split_stream_that_is_left_where_the_next_begins(class_stream):
-    class Begins(SupervisedPlugin):
-        def before_training_exp(self, strategy, **kwargs):
-            fresh.after_training_exp(strategy)
-
-    memory = Noted(sampling="mixed")
-    fresh = Fresh(memory)
-    trained = strategy([RehearsalPlugin(memory, DRAWN), Begins()])
-    stream = class_stream(experiences=3).train_stream
-    first, second = parts_of(stream[:1], 8), parts_of(stream[1:2], 8)
-    trained.train([*first[:4], *second[:2], stream[2]], eval_streams=[])
-    # Before the fourth part, the two of the second experience, and a whole one.
-    assert fresh.parts == [False, True, False, True]
 
 
 # Rows that are compared
