@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from avalanche_ext import compiled
 from avalanche_ext.parameters import grown
 from avalanche_ext.penalty import BackwardPass, Named, is_one, scratch
 
@@ -44,11 +45,8 @@ class PathIntegral:
         self._finish(steps)
 
     def _finish(self, steps: "_Steps") -> None:
-        for at, last, slope, integral, moved in steps.aligned:
-            if self._pending:
-                torch.sub(at, last, out=moved)
-                integral.addcmul_(moved, slope)
-            last.copy_(at)
+        for advance in steps.advances:
+            advance(self._pending)
         self._pending = False
 
     @property
@@ -118,15 +116,18 @@ class PathIntegral:
         self._pending, self._steps = False, None
 
     def _ready(self, parameters: Named) -> "_Steps":
-        aligned = []
+        shared: dict[Any, Tensor] = {}
+        largest = max(parameter.numel() for parameter in parameters.values())
+        advances = []
         for name, parameter in parameters.items():
             at = parameter.detach()
             _kept(self.start, name, at, at)
             last = _kept(self._last, name, at, at)
             slope = _kept(self._slope, name, at, 0.0)
             integral = _kept(self.integral, name, at, 0.0)
-            aligned.append((at, last, slope, integral))
-        return _Steps(parameters, aligned)
+            moved = scratch(last, shared, largest)
+            advances.append(_Advance(at, last, slope, integral, moved))
+        return _Steps(parameters, advances)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything, so that training goes on bit for bit."""
@@ -160,21 +161,42 @@ class PathIntegral:
 
 
 class _Steps:
-    """What a step needs, made ready for the parameters of a model.
+    """What a step needs, made ready for the parameters of a model."""
 
-    :param aligned: of each parameter its values, ``θ`` at the last step, the slope there
-        and the integral.
+    def __init__(self, parameters: Named, advances: "list[_Advance]") -> None:
+        self.parameters = parameters
+        self.advances = advances
+
+
+class _Advance:
+    """``ω ← ω − g · Δθ`` of a parameter.
+
+    :param at: ``θ``, as it is whenever this is called.
+    :param last: ``θ`` at the last call.
+    :param slope: ``−g`` there.
+    :param integral: ``ω``.
+    :param moved: memory that is used up in a call.
     """
 
     def __init__(
-        self, parameters: Named, aligned: list[tuple[Tensor, Tensor, Tensor, Tensor]]
+        self, at: Tensor, last: Tensor, slope: Tensor, integral: Tensor, moved: Tensor
     ) -> None:
-        self.parameters = parameters
-        shared: dict[Any, Tensor] = {}
-        largest = max(at.numel() for at, *_ in aligned)
-        self.aligned = [
-            (*values, scratch(values[1], shared, largest)) for values in aligned
-        ]
+        self._tensors = at, last, slope, integral, moved
+        self._arrays = compiled.arrays(at, last, slope, integral)
+
+    def __call__(self, pending: bool) -> None:
+        """To where ``θ`` is now.
+
+        :param pending: whether that was a step; it counts for nothing else.
+        """
+        at, last, slope, integral, moved = self._tensors
+        if pending and self._arrays is not None:
+            compiled.advance(*self._arrays)
+            return
+        if pending:
+            torch.sub(at, last, out=moved)
+            integral.addcmul_(moved, slope)
+        last.copy_(at)
 
 
 def _kept(

@@ -7,11 +7,13 @@ Fisher information and ``s = λ/2``, Synaptic Intelligence's with its path integ
 """
 
 from collections.abc import Callable, Mapping
+from itertools import zip_longest
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from avalanche_ext import compiled
 from avalanche_ext.parameters import grown
 
 Named = Mapping[str, nn.Parameter]
@@ -239,13 +241,12 @@ class BackwardPass:
 
     def value(self) -> Tensor:
         """The penalty; its gradients are found on the way."""
-        value, self._given = self._work.value()
+        work, kept = self._work, self._into
         if self._done is not None:
-            for name, own in zip(self._work.covered, self._given, strict=True):
-                kept = (
-                    own.clone() if self._into is None else self._into[name].copy_(own)
-                )
-                self.gradients.append((self._work.parameters[name], kept))
+            if kept is None:
+                kept = {n: torch.empty_like(f) for n, f in work.curvatures.items()}
+            self.gradients = [(work.parameters[n], kept[n]) for n in work.covered]
+        value, self._given = work.value([own for _, own in self.gradients])
         return value
 
     def scaled(self, scale: Tensor, parameters: tuple[Tensor, ...]) -> list[Any]:
@@ -315,7 +316,8 @@ class _Work:
         strength = state[0]
         kept = penalty.importance if strength else {}
         self.covered = [name for name in parameters if name in kept]
-        self._aligned: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]] = []
+        self.curvatures: dict[str, Tensor] = {}
+        self._pulls: list[_Pull] = []
         self._constant = 0.0
         shared: dict[Any, Tensor] = {}
         largest = max((parameters[n].numel() for n in self.covered), default=0)
@@ -324,46 +326,83 @@ class _Work:
             importance = grown(penalty.importance[name], at)
             anchor = grown(penalty.anchor[name], at, fill=at)
             penalty.importance[name], penalty.anchor[name] = importance, anchor
-            curvature = importance * (2 * strength)
+            curvature = self.curvatures[name] = importance * (2 * strength)
             away = scratch(curvature, shared, largest)
-            flat = away.view(-1) if away.is_contiguous() else None
-            self._aligned.append((at, anchor, curvature, away, flat))
+            self._pulls.append(_Pull(at, anchor, curvature, away))
             self._constant += strength * float(penalty.constant.get(name, 0.0))
-        devices = {curvature.device for _, _, curvature, _, _ in self._aligned}
-        self._one_device = len(devices) < 2
 
     def zero(self) -> Tensor:
         """A penalty of nothing."""
         return list(self.parameters.values())[-1].detach().new_zeros(())
 
-    def value(self) -> tuple[Tensor, list[Tensor]]:
-        """``s Σ F (θ − θ*)²``, and ``2 s F (θ − θ*)`` for each parameter."""
-        products, gradients = [], []
-        for at, anchor, curvature, away, flat in self._aligned:
-            torch.sub(at, anchor, out=away)
-            gradient = away * curvature
+    def value(self, copies: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """``s Σ F (θ − θ*)²``, and ``2 s F (θ − θ*)`` for each parameter.
+
+        :param copies: where the latter is also written to; none, or one for each.
+        """
+        if not self._pulls:
+            return self.zero(), []
+        gradients, parts = [], []
+        for pull, copy in zip_longest(self._pulls, copies):
+            gradient, part = pull(copy)
             gradients.append(gradient)
-            if flat is not None:
-                products.append(torch.dot(flat, gradient.view(-1)))
-            else:
-                products.append((away * gradient).sum())
-        if not products:
-            return self.zero(), gradients
-        if not self._one_device:
-            products = [product.to(products[-1].device) for product in products]
-        value = torch.stack(products).sum().mul_(0.5)
-        return (value.add_(self._constant) if self._constant else value), gradients
+            parts.append(part)
+        here = [part for part in parts if isinstance(part, float)]
+        last = gradients[-1]
+        value = last.new_tensor(sum(here) / 2 + self._constant)
+        there = [p.to(last.device) for p in parts if isinstance(p, Tensor)]
+        if there:
+            value += torch.stack(there).sum().mul_(0.5)
+        return value, gradients
 
     def differentiable(
         self, parameters: tuple[Tensor, ...], scale: Tensor
     ) -> list[Tensor]:
         """The gradients times ``scale``, as functions of both."""
         return [
-            ((at - anchor) * curvature * scale.to(curvature)).to(at.dtype)
-            for at, (_, anchor, curvature, _, _) in zip(
-                parameters, self._aligned, strict=True
-            )
+            pull.differentiable(at, scale)
+            for at, pull in zip(parameters, self._pulls, strict=True)
         ]
+
+
+class _Pull:
+    """``2 s F (θ − θ*)`` of a parameter.
+
+    :param at: ``θ``, as it is whenever this is called.
+    :param curvature: ``2 s F``.
+    :param away: memory that is used up in a call.
+    """
+
+    def __init__(
+        self, at: Tensor, anchor: Tensor, curvature: Tensor, away: Tensor
+    ) -> None:
+        self._at, self._anchor, self._curvature, self._away = (
+            at, anchor, curvature, away
+        )  # fmt: skip
+        self._arrays = compiled.arrays(at, anchor, curvature)
+
+    def __call__(self, copy: Tensor | None) -> tuple[Tensor, Tensor | float]:
+        """The pull, in new memory, and ``Σ 2 s F (θ − θ*)²``.
+
+        :param copy: where the pull is written to as well.
+        """
+        if self._arrays is not None:
+            gradient = torch.empty_like(self._curvature)
+            into = None if copy is None else compiled.flat(copy)
+            found = compiled.pull(*self._arrays, compiled.flat(gradient), into)
+            return gradient, found
+        torch.sub(self._at, self._anchor, out=self._away)
+        gradient = self._away * self._curvature
+        if copy is not None:
+            copy.copy_(gradient)
+        if gradient.is_contiguous():
+            return gradient, torch.dot(self._away.view(-1), gradient.view(-1))
+        return gradient, (self._away * gradient).sum()
+
+    def differentiable(self, at: Tensor, scale: Tensor) -> Tensor:
+        """The pull times ``scale``, as a function of both."""
+        pull = (at - self._anchor) * self._curvature
+        return (pull * scale.to(pull)).to(at.dtype)
 
 
 def scratch(like: Tensor, shared: dict[Any, Tensor], largest: int) -> Tensor:

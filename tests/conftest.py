@@ -16,7 +16,14 @@ from avalanche.benchmarks.utils import (
 from avalanche.benchmarks.utils.data_attribute import TaskLabels
 from torch.utils.data import TensorDataset
 
-from avalanche_ext import ScaleToUnit
+from avalanche_ext import ScaleToUnit, compiled
+
+
+@pytest.fixture(params=["compiled", "torch"])
+def passes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to go over the entries of parameters, one after the other."""
+    if request.param == "torch":
+        monkeypatch.setattr(compiled, "arrays", lambda *tensors: None)
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from avalanche_ext.parameters import ParameterSelection
 from avalanche_ext.path_integral import PathIntegral
 from avalanche_ext.penalty import QuadraticPenalty
 
+pytestmark = pytest.mark.usefixtures("passes")
+
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": lambda p: torch.optim.SGD(p, 0.05),
     "momentum": lambda p: torch.optim.SGD(p, 0.05, momentum=0.9, weight_decay=1e-3),

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from avalanche_ext.parameters import ParameterSelection
 from avalanche_ext.penalty import QuadraticPenalty
 
+pytestmark = pytest.mark.usefixtures("passes")
+
 TERMS = list[tuple[dict[str, Tensor], dict[str, Tensor]]]
 
 

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 from avalanche_ext import AdaptiveEWCPlugin
 
+pytestmark = pytest.mark.usefixtures("passes")
+
 
 def moved(model: nn.Module, seed: int) -> None:
     """Other parameters, as after another experience."""

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from avalanche_ext import AdaptiveEWCPlugin, LeanEvaluationPlugin
 
+pytestmark = pytest.mark.usefixtures("passes")
+
 
 class Heads(MultiTaskModule):
     """Shared features and a head a task."""

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 from avalanche_ext import AdaptiveEWCPlugin, SynapticIntelligencePlugin
 
+pytestmark = pytest.mark.usefixtures("passes")
+
 OPTIMIZERS: dict[str, Any] = {
     "sgd": lambda p: torch.optim.SGD(p, 0.02),
     "momentum": lambda p: torch.optim.SGD(p, 0.03, momentum=0.9, weight_decay=1e-3),
