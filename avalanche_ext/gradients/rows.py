@@ -1,6 +1,6 @@
 """Rows of tensors and of nested mappings, lists and tuples of tensors."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -13,6 +13,16 @@ def count_rows(batch: Any) -> int:
         return len(batch)
     inner = batch.values() if isinstance(batch, Mapping) else batch
     return next(count_rows(value) for value in inner)
+
+
+def has_rows(batch: Any) -> bool:
+    """Whether there are tensors whose rows can be counted."""
+    if isinstance(batch, Tensor):
+        return batch.dim() > 0
+    inner = batch.values() if isinstance(batch, Mapping) else batch
+    return isinstance(inner, Iterable) and any(
+        not isinstance(value, str) and has_rows(value) for value in inner
+    )
 
 
 def same_rows(**batches: Any) -> int:

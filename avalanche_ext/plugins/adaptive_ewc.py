@@ -20,6 +20,7 @@ from avalanche_ext.plugins.experience_rows import (
     StepRows,
     batch_of,
     evaluation_batches,
+    given_batches,
 )
 from avalanche_ext.plugins.importance import ImportancePlugin
 from avalanche_ext.plugins.memory_loss import own_criterion
@@ -198,10 +199,11 @@ class AdaptiveEWCPlugin(ImportancePlugin):
         :param batches: of the experience, ``[x, y, …]`` each, with task labels last for
             Avalanche's multi-task models; the first ``num_samples`` rows are used.
         :param criterion: of single rows, for empirical labels.
-        :raises ValueError: without rows, or where empirical labels have no targets.
+        :raises ValueError: without rows, for what are no such batches, or where empirical
+            labels have no targets.
         """
-        tasks = takes_task_labels(model)
-        self._take(model, (batch_of(batch, tasks) for batch in batches), criterion)
+        given = given_batches(batches, takes_task_labels(model))
+        self._take(model, given, criterion)
 
     def _take(
         self, model: nn.Module, batches: Iterable[Batch], criterion: Criterion
@@ -371,12 +373,6 @@ class AdaptiveEWCPlugin(ImportancePlugin):
         :raises ValueError: for the state of something else, or one that was accumulated
             or balanced in another way.
         """
-        for name in ("accumulation", "balance"):
-            if name in state and state[name] != getattr(self, name):
-                raise ValueError(
-                    f"the state has {name}={state[name]!r}, this plugin "
-                    f"{getattr(self, name)!r}: make it with the same"
-                )
         super().load_state_dict(state)
         self._scale, self.seed = float(state["scale"]), int(state["seed"])
         self._largest, self._seen = self.quadratic.largest_importances(), None
@@ -384,6 +380,15 @@ class AdaptiveEWCPlugin(ImportancePlugin):
         self._steepness = None if steep is None else Steepness(*steep)
         if self._rows is not None:
             self._rows.batches = [list(batch) for batch in state["rows"]]
+
+    def _check_state(self, state: Any) -> None:
+        super()._check_state(state)
+        for name in ("accumulation", "balance"):
+            if state[name] != getattr(self, name):
+                raise ValueError(
+                    f"the state has {name}={state[name]!r}, this plugin "
+                    f"{getattr(self, name)!r}: make it with the same"
+                )
 
 
 def _from_zero(name: str, value: Any) -> float:

@@ -1,12 +1,12 @@
 """The rows of an experience, as a model sees them in evaluation."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from avalanche_ext.gradients.rows import apply, count_rows
+from avalanche_ext.gradients.rows import apply, count_rows, has_rows
 from avalanche_ext.gradients.stream import Batch
 from avalanche_ext.storage.items import check_task_item, has_task_items
 from avalanche_ext.storage.resident import row_source
@@ -35,6 +35,26 @@ def evaluation_batches(
         if source.transform is not None:
             items[0] = source.transform(each(lambda x: x.to(device), items[0]))
         yield batch_of(items, tasks)
+
+
+def given_batches(batches: Any, tasks: bool) -> Iterator[Batch]:
+    """The batches that a user gives.
+
+    :param tasks: whether the last item of each is the task label.
+    :raises ValueError: for anything but ``[x, y, …]`` each, with tensors in ``x``.
+    """
+    wanted = "give a data loader, or a list of batches [x, y, …]"
+    if isinstance(batches, (Tensor, Mapping, str)) or not isinstance(batches, Iterable):
+        raise ValueError(
+            f"batches must be several, got one {type(batches).__name__}: {wanted}"
+        )
+    for number, batch in enumerate(batches):
+        if not isinstance(batch, (list, tuple)) or not batch or not has_rows(batch[0]):
+            raise ValueError(
+                f"batch {number} must be [x, y, …] with tensors, got a "
+                f"{type(batch).__name__}: {wanted}"
+            )
+        yield batch_of(batch, tasks)
 
 
 def batch_of(items: Any, tasks: bool) -> Batch:

@@ -276,9 +276,19 @@ class ImportancePlugin(SupervisedPlugin[Any], TellsSettings, ABC):
         :raises ValueError: for the state of something else, or a part of one. Whether
             its parameters are those of the model is seen when training begins.
         """
-        if state.get("method") != type(self).__name__:
+        self._check_state(state)
+        self.quadratic.load_state_dict(state["penalty"])
+        self.consolidations = int(state["consolidations"])
+        self.boundaries.load_state_dict(state["boundaries"])
+        self._mass_lost = state["mass_lost"]
+        self._checked = None
+
+    def _check_state(self, state: Any) -> None:
+        """Refuse what was not made by :meth:`state_dict` of such a plugin."""
+        method = state.get("method") if isinstance(state, Mapping) else type(state)
+        if method != type(self).__name__:
             raise ValueError(
-                f"the state is of {state.get('method')!r}, this is a "
+                f"the state is of {method!r}, this is a "
                 f"{type(self).__name__}: give what its state_dict() returned"
             )
         missing = sorted(self.state_dict().keys() - state.keys())
@@ -287,11 +297,6 @@ class ImportancePlugin(SupervisedPlugin[Any], TellsSettings, ABC):
                 f"the state of {type(self).__name__} lacks {', '.join(missing)}: give "
                 "all of what its state_dict() returned"
             )
-        self.quadratic.load_state_dict(state["penalty"])
-        self.consolidations = int(state["consolidations"])
-        self.boundaries.load_state_dict(state["boundaries"])
-        self._mass_lost = state["mass_lost"]
-        self._checked = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the model's parameters and the strategy."""

@@ -56,6 +56,38 @@ def test_strengths(make: Any, strength: Any) -> None:
         make(strength)
 
 
+@pytest.mark.parametrize(
+    "batches",
+    [
+        X,
+        3,
+        None,
+        "xy",
+        {"x": X},
+        [X],
+        [3],
+        [(1, 2)],
+        ["xy"],
+        [[]],
+        [("x", Y)],
+        [([], Y)],
+    ],
+    ids=repr,
+)
+def test_what_are_no_batches(batches: Any) -> None:
+    with pytest.raises(
+        ValueError, match=r"give a data loader, or a list of batches \[x"
+    ):
+        AdaptiveEWCPlugin(1.0).update(network(), batches)
+
+
+@both
+@pytest.mark.parametrize("state", [None, 3, [], {}])
+def test_what_is_no_state(make: Any, state: Any) -> None:
+    with pytest.raises(ValueError, match=r"the state is of .* this is a"):
+        make().load_state_dict(state)
+
+
 @pytest.mark.parametrize("accumulation", ["sum", "ema"])
 @pytest.mark.parametrize("decay", [-0.1, 1.1, float("nan")])
 def test_decays(decay: float, accumulation: Any) -> None:
