@@ -4,10 +4,11 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from avalanche.training.plugins import EWCPlugin
 
 from avalanche_ext import AdaptiveEWCPlugin, SynapticIntelligencePlugin
-from experiments.bench import iteration, strategies
+from experiments.bench import iteration, penalised_loops, strategies
 from experiments.bench.timing import Observe, stopwatch
 from experiments.bench.workload import Row, Workload
 
@@ -18,6 +19,10 @@ Make = Callable[[], list[Any]]
 OURS: dict[str, Make] = {
     "EWC": lambda: [AdaptiveEWCPlugin(1.0, num_samples=20, seed=0)],
     "SI": lambda: [SynapticIntelligencePlugin(1.0)],
+}
+BARE: dict[str, penalised_loops.Train] = {
+    "EWC": penalised_loops.ewc,
+    "SI": penalised_loops.si,
 }
 UPSTREAM: dict[str, Make] = {"EWC": lambda: [EWCPlugin(1.0, mode="separate")]}
 
@@ -40,8 +45,10 @@ def _row(work: Workload, name: str, batch: int, experiences: int) -> Row:
         "ours": lambda: after(OURS[name]),
         NAIVE: lambda: after(list),
     }
-    if name in UPSTREAM and experiences == work.sizes.experiences[0]:
-        contenders["upstream"] = lambda: after(UPSTREAM[name], resident=False)
+    if experiences == work.sizes.experiences[0]:
+        contenders["bare"] = lambda: _bare(work, batch, BARE[name])
+        if name in UPSTREAM:
+            contenders["upstream"] = lambda: after(UPSTREAM[name], resident=False)
     return Row(
         f"{name}, batch {batch}, MLP 784-400-400-10, after {experiences} experiences",
         contenders,
@@ -53,10 +60,9 @@ def _after(
 ) -> Observe:
     """Training after small experiences, of which each adds its importances.
 
-    As many iterations whatever the batch, so that taking the importances of twenty rows
-    at the end is an equally small part of it.
+    Taking the importances of twenty rows at its end is part of it.
     """
-    warm, train = work.sizes.warm, batch * max(1, work.sizes.train // 20)
+    warm, train = work.sizes.warm, _timed(work, batch)
     form: strategies.Rows = "bytes" if resident else "floats"
     small = [
         strategies.experience(work, start, start + 20, form)
@@ -82,6 +88,30 @@ def _after(
                 warnings.simplefilter("ignore")
                 strategy.train(large, eval_streams=[])
             return int(strategy.clock.total_iterations - before)
+
+        return go
+
+    return stopwatch(prepare, 1e6)
+
+
+def _timed(work: Workload, batch: int) -> int:
+    """Rows of as many iterations whatever the batch, so that what is done at the end of
+    the experience is an equally small part."""
+    return batch * max(1, work.sizes.train // 20)
+
+
+def _bare(work: Workload, batch: int, train: penalised_loops.Train) -> Observe:
+    warm, rows = work.sizes.warm, _timed(work, batch)
+    x, y = strategies.tensors(work, 0, warm + rows, floats=True)
+
+    def prepare() -> Callable[[], int]:
+        model = strategies.network(HIDDEN)
+        optimizer = strategies.descent(model)
+        train(model, optimizer, x, y, torch.arange(warm).split(batch))
+
+        def go() -> int:
+            order = (torch.randperm(rows) + warm).split(batch)
+            return train(model, optimizer, x, y, order)
 
         return go
 
