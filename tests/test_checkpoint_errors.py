@@ -156,6 +156,20 @@ def test_other_settings_of_a_regulariser_are_refused(saved, given, told, tmp_pat
     checkpoint.load(run(net(), [saved]), tmp_path / "run.ckpt")
 
 
+@pytest.mark.parametrize(
+    ("saved", "given"),
+    [
+        (AdaptiveEWCPlugin(1.0, seed=0), AdaptiveEWCPlugin(1.0, decay=1, seed=0)),
+        (
+            SynapticIntelligencePlugin(1, excluded_parameters="bias"),
+            SynapticIntelligencePlugin(1, exclude="bias"),
+        ),
+    ],
+)
+def test_the_same_settings_in_other_words_are_no_others(saved, given):
+    assert saved.settings == given.settings
+
+
 def test_the_memory_of_upstreams_plugin_is_compared_too(tmp_path):
     def replay(admission):
         memory = MultiStrategyBuffer(20, admission=admission, seed=0)

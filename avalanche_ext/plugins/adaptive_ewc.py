@@ -129,7 +129,7 @@ class AdaptiveEWCPlugin(ImportancePlugin):
         boundary: Boundary = "origin",
         seed: int | None = None,
     ) -> None:
-        self._settings = settings_of(locals(), but=("seed",))
+        told = settings_of(locals(), but=("seed", "decay"))
         super().__init__(include, exclude, boundary)
         self.ewc_lambda = _from_zero("ewc_lambda", ewc_lambda)
         check_choice("accumulation", accumulation, get_args(Accumulation))
@@ -142,8 +142,9 @@ class AdaptiveEWCPlugin(ImportancePlugin):
             raise ValueError(f"decay must be a number from 0 to 1, got {decay!r}")
         self.accumulation = accumulation
         self.decay = (
-            (_EMA if accumulation == "ema" else 1.0) if decay is None else decay
+            (_EMA if accumulation == "ema" else 1.0) if decay is None else float(decay)
         )
+        self._settings = {**told, "decay": self.decay}
         self.threshold = _from_zero("threshold", threshold)
         check_choice("threshold_unit", threshold_unit, get_args(ThresholdUnit))
         self.threshold_unit = threshold_unit

@@ -82,7 +82,7 @@ class SynapticIntelligencePlugin(ImportancePlugin):
         path: Path = "gradient",
         clip_value: float | None = None,
     ) -> None:
-        self._settings = settings_of(locals(), but=("device",))
+        told = settings_of(locals(), but=("device", "excluded_parameters", "exclude"))
         if excluded_parameters is not None and exclude is not None:
             raise ValueError(
                 "excluded_parameters and exclude are two names of one thing: give one"
@@ -90,6 +90,7 @@ class SynapticIntelligencePlugin(ImportancePlugin):
         left_out = excluded_parameters if exclude is None else exclude
         if isinstance(left_out, set):
             left_out = sorted(left_out)
+        self._settings = {**told, **settings_of({"exclude": left_out})}
         super().__init__(include, left_out, boundary)
         self.si_lambda = _strengths(si_lambda)
         if not is_number(eps) or not 0 < eps < math.inf:
