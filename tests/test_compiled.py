@@ -97,7 +97,7 @@ def test_large_tensors_are_torchs_where_it_has_many_threads(
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     assert compiled.arrays(large) is None
     assert compiled.arrays(small) is not None
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     assert compiled.arrays(large) is not None
 
 
