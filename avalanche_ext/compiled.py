@@ -67,9 +67,8 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @_compiled
-def pull(at: Any, anchor: Any, curvature: Any, gradient: Any, copy: Any) -> Any:
-    """``gradient ← curvature · (at − anchor)``, and the same to ``copy`` unless it is
-    ``None``.
+def pull(at: Any, anchor: Any, curvature: Any, gradient: Any) -> Any:
+    """``gradient ← curvature · (at − anchor)``.
 
     :return: ``Σ gradient · (at − anchor)``, in double precision over short sums.
     """
@@ -77,14 +76,10 @@ def pull(at: Any, anchor: Any, curvature: Any, gradient: Any, copy: Any) -> Any:
     for begin in range(0, at.size, _BLOCK):
         block = slice(begin, begin + _BLOCK)  # indices from 0 on need no check
         x, x0, f, g = at[block], anchor[block], curvature[block], gradient[block]
-        if copy is not None:
-            kept = copy[block]
         part = at.dtype.type(0)
         for i in range(x.size):
             away = x[i] - x0[i]
             g[i] = away * f[i]
-            if copy is not None:
-                kept[i] = away * f[i]
             part += away * away * f[i]
         total += part
     return total
@@ -97,3 +92,24 @@ def advance(at: Any, last: Any, slope: Any, integral: Any) -> None:
         value = at[i]
         integral[i] += (value - last[i]) * slope[i]
         last[i] = value
+
+
+@_compiled
+def advance_and_pull(
+    at: Any, last: Any, slope: Any, integral: Any, anchor: Any, curvature: Any
+) -> Any:
+    """:func:`advance`, then :func:`pull` into ``slope``."""
+    total = 0.0
+    for begin in range(0, at.size, _BLOCK):
+        block = slice(begin, begin + _BLOCK)
+        x, x0, f = at[block], anchor[block], curvature[block]
+        before, s, w = last[block], slope[block], integral[block]
+        part = at.dtype.type(0)
+        for i in range(x.size):
+            w[i] += (x[i] - before[i]) * s[i]
+            before[i] = x[i]
+            away = x[i] - x0[i]
+            s[i] = away * f[i]
+            part += away * away * f[i]
+        total += part
+    return total

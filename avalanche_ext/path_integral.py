@@ -28,31 +28,37 @@ class PathIntegral:
         """``θ`` at that time."""
         self._last: dict[str, Tensor] = {}  # θ where the step that is under way began
         self._slope: dict[str, Tensor] = {}  # −g there
-        self._pending = False
-        self._steps: _Steps | None = None
+        self._pending = False  # whether a step is under way
+        self._parameters: Named | None = None  # that the steps are made ready for
+        self._steps: dict[str, _Step] = {}
 
     def advance(self, parameters: Named) -> None:
         """Finish the step that is under way, and begin another at the parameters' values.
 
         Parameters that are new, or the new entries of one that has grown, begin here.
         """
-        steps = self._steps
-        if steps is not None and steps.parameters is not parameters:
-            self._finish(steps)  # where they were, as they were
-            steps = None
-        if steps is None:
-            steps = self._steps = self._ready(parameters)
-        self._finish(steps)
+        for step in self.begin(parameters).values():
+            step.advance()
 
-    def _finish(self, steps: "_Steps") -> None:
-        for advance in steps.advances:
-            advance(self._pending)
-        self._pending = False
+    def begin(self, parameters: Named) -> "Mapping[str, _Step]":
+        """The same, of which a part is left to whoever goes over the entries next: each
+        step is to be advanced.
 
-    @property
-    def slopes(self) -> dict[str, Tensor]:
-        """Where :meth:`record` expects the penalty's own gradient, by parameter."""
-        return self._slope
+        :return: by parameter.
+        """
+        if self._parameters is not parameters:
+            self._due()
+            for step in self._steps.values():
+                step.advance()  # where they were, as they were
+            self._parameters, self._steps = parameters, self._ready(parameters)
+        self._due()
+        return self._steps
+
+    def _due(self) -> None:
+        for step in self._steps.values():
+            step.due, step.counts = True, self._pending
+        if self._steps:
+            self._pending = False
 
     def record(self, found: BackwardPass) -> None:
         """Take the gradient of the losses other than the penalty, of ``found``'s pass.
@@ -60,13 +66,13 @@ class PathIntegral:
         It is ``grad / scale`` minus the penalty's own gradient; entries that overflow
         under loss scaling count as 0, since then no step is made.
         """
-        steps = self._steps
-        assert steps is not None, "advance() comes first"
-        if all(parameter.grad is None for parameter in steps.parameters.values()):
+        parameters = self._parameters
+        assert parameters is not None, "advance() comes first"
+        if all(parameter.grad is None for parameter in parameters.values()):
             return  # a pass that leaves no gradient is not that of a step
         held = {id(gradient) for _, gradient in found.gradients}
         one = is_one(found.scale)
-        for name, parameter in steps.parameters.items():
+        for name, parameter in parameters.items():
             gradient, slope = parameter.grad, self._slope[name]
             if id(slope) not in held:
                 slope.zero_()
@@ -113,12 +119,12 @@ class PathIntegral:
     def restart(self) -> None:
         """Begin anew, wherever the parameters are when the next step begins."""
         self.integral, self.start, self._last, self._slope = {}, {}, {}, {}
-        self._pending, self._steps = False, None
+        self._pending, self._parameters, self._steps = False, None, {}
 
-    def _ready(self, parameters: Named) -> "_Steps":
+    def _ready(self, parameters: Named) -> "dict[str, _Step]":
         shared: dict[Any, Tensor] = {}
         largest = max(parameter.numel() for parameter in parameters.values())
-        advances = []
+        steps = {}
         for name, parameter in parameters.items():
             at = parameter.detach()
             _kept(self.start, name, at, at)
@@ -126,8 +132,8 @@ class PathIntegral:
             slope = _kept(self._slope, name, at, 0.0)
             integral = _kept(self.integral, name, at, 0.0)
             moved = scratch(last, shared, largest)
-            advances.append(_Advance(at, last, slope, integral, moved))
-        return _Steps(parameters, advances)
+            steps[name] = _Step(at, last, slope, integral, moved)
+        return steps
 
     def state_dict(self) -> dict[str, Any]:
         """Everything, so that training goes on bit for bit."""
@@ -157,46 +163,54 @@ class PathIntegral:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without views of a model's parameters."""
-        return {**self.__dict__, "_steps": None}
+        return {**self.__dict__, "_parameters": None, "_steps": {}}
 
 
-class _Steps:
-    """What a step needs, made ready for the parameters of a model."""
+class _Step:
+    """``ω ← ω − g · Δθ`` of a parameter, which has an importance penalty beside it.
 
-    def __init__(self, parameters: Named, advances: "list[_Advance]") -> None:
-        self.parameters = parameters
-        self.advances = advances
-
-
-class _Advance:
-    """``ω ← ω − g · Δθ`` of a parameter.
-
-    :param at: ``θ``, as it is whenever this is called.
-    :param last: ``θ`` at the last call.
-    :param slope: ``−g`` there.
+    :param at: ``θ``, as it is whenever this advances.
+    :param last: ``θ`` where it last did.
+    :param slope: ``−g`` there; before, the penalty's own gradient.
     :param integral: ``ω``.
-    :param moved: memory that is used up in a call.
+    :param moved: memory that is used up.
     """
 
     def __init__(
         self, at: Tensor, last: Tensor, slope: Tensor, integral: Tensor, moved: Tensor
     ) -> None:
-        self._tensors = at, last, slope, integral, moved
+        self.slope = slope
+        self.due = True
+        """Whether it is to be advanced."""
+        self.counts = False
+        """Whether the way to where ``θ`` is now was a step: else nothing is added."""
+        self._at, self._last, self._integral, self._moved = at, last, integral, moved
         self._arrays = compiled.arrays(at, last, slope, integral)
 
-    def __call__(self, pending: bool) -> None:
-        """To where ``θ`` is now.
-
-        :param pending: whether that was a step; it counts for nothing else.
-        """
-        at, last, slope, integral, moved = self._tensors
-        if pending and self._arrays is not None:
+    def advance(self) -> None:
+        """To where ``θ`` is now, if that is due."""
+        if not self.due:
+            return
+        self.due = False
+        if self.counts and self._arrays is not None:
             compiled.advance(*self._arrays)
             return
-        if pending:
-            torch.sub(at, last, out=moved)
-            integral.addcmul_(moved, slope)
-        last.copy_(at)
+        if self.counts:
+            torch.sub(self._at, self._last, out=self._moved)
+            self._integral.addcmul_(self._moved, self.slope)
+        self._last.copy_(self._at)
+
+    def advance_and_pull(self, arrays: tuple[Any, ...]) -> float:
+        """See :class:`~avalanche_ext.penalty.Companion`."""
+        assert self._arrays is not None  # of the same parameter, hence as theirs
+        value: float
+        if self.due and self.counts:
+            self.due = False
+            value = compiled.advance_and_pull(*self._arrays, *arrays[1:])
+        else:
+            self.advance()
+            value = compiled.pull(*arrays, self._arrays[2])
+        return value
 
 
 def _kept(

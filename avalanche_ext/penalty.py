@@ -7,8 +7,7 @@ Fisher information and ``s = λ/2``, Synaptic Intelligence's with its path integ
 """
 
 from collections.abc import Callable, Mapping
-from itertools import zip_longest
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -126,7 +125,7 @@ class QuadraticPenalty:
         parameters: Named,
         strength: float,
         done: "Done | None" = None,
-        into: Mapping[str, Tensor] | None = None,
+        companions: "Mapping[str, Companion] | None" = None,
     ) -> Tensor:
         """The penalty's value, to be added to a loss: one node of the graph.
 
@@ -138,8 +137,8 @@ class QuadraticPenalty:
         :param done: called at the end of each backward pass through the penalty, when
             the gradients of all losses are in ``.grad``, and before anything else may
             change them; the node is then there even if nothing is kept yet.
-        :param into: tensors by parameter that the penalty's own gradient is written to,
-            for ``done``; new ones by default.
+        :param companions: by parameter, what takes the penalty's own gradient for
+            ``done``, and goes over the entries together with the penalty.
         :return: a scalar on the device of the last parameter.
         """
         work = self._work
@@ -148,10 +147,12 @@ class QuadraticPenalty:
             work = self._work = _Work(self, parameters, state)
         if not work.covered and done is None:
             return work.zero()
-        found = BackwardPass(work, done, into)
+        found = BackwardPass(work, done, companions)
         # With nothing kept one parameter makes it a node, whose gradient is none.
         tied = [parameters[n] for n in work.covered or list(parameters)[:1]]
         value: Tensor = _Node.apply(found, *tied)
+        if companions and value.grad_fn is not None:
+            _last(value.grad_fn)
         return value
 
     def check_model(self, model: nn.Module) -> None:
@@ -220,15 +221,32 @@ def mean_above_zero(importance: Mapping[str, Tensor]) -> float:
     return total / entries if entries else 0.0
 
 
+class Companion(Protocol):
+    """What needs the penalty's own gradient of a parameter, and has something else to do
+    with its entries at each step: in one pass over them where that is possible."""
+
+    slope: Tensor
+    """Where the gradient is written to, and stays."""
+
+    def advance(self) -> None:
+        """Do what is to be done before that."""
+
+    def advance_and_pull(self, arrays: tuple[Any, ...]) -> float:
+        """The same, and :func:`avalanche_ext.compiled.pull` of ``arrays`` into it."""
+
+
 class BackwardPass:
     """A backward pass through a penalty.
 
     :param done: called with this at its end.
-    :param into: see :class:`QuadraticPenalty`.
+    :param companions: see :class:`QuadraticPenalty`.
     """
 
     def __init__(
-        self, work: "_Work", done: "Done | None", into: Mapping[str, Tensor] | None
+        self,
+        work: "_Work",
+        done: "Done | None",
+        companions: Mapping[str, Companion] | None,
     ) -> None:
         self.scale = torch.ones(())
         """What the penalty's gradient was multiplied by on the way, as by loss scaling,
@@ -236,17 +254,18 @@ class BackwardPass:
         self.gradients: list[tuple[nn.Parameter, Tensor]] = []
         """The penalty's own gradient ``2 s F (θ − θ*)``, not scaled, by parameter; empty
         without ``done``."""
-        self._work, self._done, self._into = work, done, into
+        self._work, self._done, self._companions = work, done, companions
         self._given: list[Tensor] | None = None  # the gradients, for autograd to keep
 
     def value(self) -> Tensor:
         """The penalty; its gradients are found on the way."""
-        work, kept = self._work, self._into
+        work, companions = self._work, self._companions
+        value, given = work.value(companions or {})
+        self._given = given
         if self._done is not None:
-            if kept is None:
-                kept = {n: torch.empty_like(f) for n, f in work.curvatures.items()}
-            self.gradients = [(work.parameters[n], kept[n]) for n in work.covered]
-        value, self._given = work.value([own for _, own in self.gradients])
+            own = given if companions else [gradient.clone() for gradient in given]
+            held = [work.parameters[name] for name in work.covered]
+            self.gradients = list(zip(held, own, strict=True))
         return value
 
     def scaled(self, scale: Tensor, parameters: tuple[Tensor, ...]) -> list[Any]:
@@ -263,13 +282,12 @@ class BackwardPass:
             engine.queue_callback(self._finish)
         if not self._work.covered:
             return [None]
-        # Autograd adds to what nobody else holds in place, and keeps it.
+        # Autograd adds in place to what nobody else holds, and keeps it.
         given, self._given = self._given, None
         if given is None or torch.is_grad_enabled():
             return self._work.differentiable(parameters, scale)
         if not is_one(scale):
-            for gradient in given:
-                gradient.mul_(scale.to(gradient))
+            given = [gradient * scale.to(gradient) for gradient in given]
         return [
             gradient if gradient.dtype is parameter.dtype else gradient.to(parameter)
             for gradient, parameter in zip(given, parameters, strict=True)
@@ -288,6 +306,13 @@ Done = Callable[[BackwardPass], None]
 def is_one(scale: Tensor) -> bool:
     """Whether a scale is known to be 1; asking another device would make it wait."""
     return scale.device.type == "cpu" and scale.item() == 1
+
+
+def _last(node: Any) -> None:
+    """Have a node's backward pass come after all others, which are then the ones whose
+    gradients are added to in place, where these are held by a companion."""
+    if hasattr(node, "_set_sequence_nr"):
+        node._set_sequence_nr(0)
 
 
 class _Node(torch.autograd.Function):
@@ -316,8 +341,7 @@ class _Work:
         strength = state[0]
         kept = penalty.importance if strength else {}
         self.covered = [name for name in parameters if name in kept]
-        self.curvatures: dict[str, Tensor] = {}
-        self._pulls: list[_Pull] = []
+        self._pulls: dict[str, _Pull] = {}
         self._constant = 0.0
         shared: dict[Any, Tensor] = {}
         largest = max((parameters[n].numel() for n in self.covered), default=0)
@@ -326,25 +350,22 @@ class _Work:
             importance = grown(penalty.importance[name], at)
             anchor = grown(penalty.anchor[name], at, fill=at)
             penalty.importance[name], penalty.anchor[name] = importance, anchor
-            curvature = self.curvatures[name] = importance * (2 * strength)
+            curvature = importance * (2 * strength)
             away = scratch(curvature, shared, largest)
-            self._pulls.append(_Pull(at, anchor, curvature, away))
+            self._pulls[name] = _Pull(at, anchor, curvature, away)
             self._constant += strength * float(penalty.constant.get(name, 0.0))
 
     def zero(self) -> Tensor:
         """A penalty of nothing."""
         return list(self.parameters.values())[-1].detach().new_zeros(())
 
-    def value(self, copies: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """``s Σ F (θ − θ*)²``, and ``2 s F (θ − θ*)`` for each parameter.
-
-        :param copies: where the latter is also written to; none, or one for each.
-        """
+    def value(self, companions: Mapping[str, Companion]) -> tuple[Tensor, list[Tensor]]:
+        """``s Σ F (θ − θ*)²``, and ``2 s F (θ − θ*)`` for each parameter."""
         if not self._pulls:
             return self.zero(), []
         gradients, parts = [], []
-        for pull, copy in zip_longest(self._pulls, copies):
-            gradient, part = pull(copy)
+        for name, pull in self._pulls.items():
+            gradient, part = pull(companions.get(name))
             gradients.append(gradient)
             parts.append(part)
         here = [part for part in parts if isinstance(part, float)]
@@ -361,7 +382,7 @@ class _Work:
         """The gradients times ``scale``, as functions of both."""
         return [
             pull.differentiable(at, scale)
-            for at, pull in zip(parameters, self._pulls, strict=True)
+            for at, pull in zip(parameters, self._pulls.values(), strict=True)
         ]
 
 
@@ -381,20 +402,20 @@ class _Pull:
         )  # fmt: skip
         self._arrays = compiled.arrays(at, anchor, curvature)
 
-    def __call__(self, copy: Tensor | None) -> tuple[Tensor, Tensor | float]:
-        """The pull, in new memory, and ``Σ 2 s F (θ − θ*)²``.
-
-        :param copy: where the pull is written to as well.
-        """
+    def __call__(self, companion: Companion | None) -> tuple[Tensor, Tensor | float]:
+        """The pull, which without a companion is in new memory, and
+        ``Σ 2 s F (θ − θ*)²``."""
         if self._arrays is not None:
+            if companion is not None:
+                return companion.slope, companion.advance_and_pull(self._arrays)
             gradient = torch.empty_like(self._curvature)
-            into = None if copy is None else compiled.flat(copy)
-            found = compiled.pull(*self._arrays, compiled.flat(gradient), into)
+            found: float = compiled.pull(*self._arrays, compiled.flat(gradient))
             return gradient, found
+        if companion is not None:
+            companion.advance()
         torch.sub(self._at, self._anchor, out=self._away)
-        gradient = self._away * self._curvature
-        if copy is not None:
-            copy.copy_(gradient)
+        out = None if companion is None else companion.slope
+        gradient = torch.mul(self._away, self._curvature, out=out)
         if gradient.is_contiguous():
             return gradient, torch.dot(self._away.view(-1), gradient.view(-1))
         return gradient, (self._away * gradient).sum()

@@ -16,34 +16,43 @@ def random(size: int, kind: torch.dtype, count: int) -> list[Tensor]:
     return [torch.randn(size, generator=generator).to(kind) for _ in range(count)]
 
 
+def close(found: object, expected: object, kind: torch.dtype, size: float = 1) -> None:
+    near = (1e-6 if kind is torch.float32 else 1e-14) * size
+    torch.testing.assert_close(found, expected, rtol=near, atol=near)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("copied", [False, True])
-def test_pull(size: int, kind: torch.dtype, copied: bool):
-    at, anchor, curvature, gradient, copy = random(size, kind, 5)
+def test_pull(size: int, kind: torch.dtype):
+    at, anchor, curvature, gradient = random(size, kind, 4)
     kept = [values.clone() for values in (at, anchor, curvature)]
-    into = compiled.flat(copy) if copied else None
-    flat = [compiled.flat(t) for t in (at, anchor, curvature, gradient)]
-    found = compiled.pull(*flat, into)
+    found = compiled.pull(
+        *[compiled.flat(t) for t in (at, anchor, curvature, gradient)]
+    )
     away = at.double() - anchor.double()
-    tolerance = {"rtol": 1e-6 if kind is torch.float32 else 1e-14, "atol": 0.0}
-    pull = away * curvature.double()
-    torch.testing.assert_close(
-        gradient.double(), pull, rtol=tolerance["rtol"], atol=1e-6 * tolerance["rtol"]
-    )
-    torch.testing.assert_close(
-        found, float((pull * away).sum()), rtol=tolerance["rtol"], atol=1e-6
-    )
-    if copied:
-        assert torch.equal(copy, gradient)
+    close(gradient.double(), curvature.double() * away, kind)
+    close(found, float((curvature.double() * away.square()).sum()), kind, size + 1)
     for values, before in zip((at, anchor, curvature), kept, strict=True):
         assert torch.equal(values, before)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", SIZES)
+def test_both_in_one(size: int, kind: torch.dtype):
+    one, other = random(size, kind, 6), random(size, kind, 6)
+    found = compiled.advance_and_pull(*[compiled.flat(t) for t in one])
+    at, last, slope, integral, anchor, curvature = other
+    compiled.advance(*[compiled.flat(t) for t in (at, last, slope, integral)])
+    pulled = [compiled.flat(t) for t in (at, anchor, curvature, slope)]
+    close(found, compiled.pull(*pulled), kind, size + 1)
+    for a, b in zip(one, other, strict=True):
+        close(a, b, kind)
 
 
 def test_a_long_sum_keeps_what_single_precision_would_lose():
     ones = torch.ones(30_000_000)
     flat = [compiled.flat(t) for t in (ones, 0 * ones, ones, ones.clone())]
-    assert compiled.pull(*flat, None) == 30_000_000  # above 2 ** 24
+    assert compiled.pull(*flat) == 30_000_000  # above 2 ** 24
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -52,8 +61,7 @@ def test_advance(size: int, kind: torch.dtype):
     at, last, slope, integral = random(size, kind, 4)
     expected = integral.double() + slope.double() * (at.double() - last.double())
     compiled.advance(*[compiled.flat(t) for t in (at, last, slope, integral)])
-    close = 1e-6 if kind is torch.float32 else 1e-14
-    torch.testing.assert_close(integral.double(), expected, rtol=close, atol=close)
+    close(integral.double(), expected, kind)
     assert torch.equal(last, at)
 
 
@@ -61,7 +69,7 @@ def test_what_is_no_number_stays_so():
     at = torch.tensor([1.0, torch.nan, torch.inf, 2.0])
     zero, one, out = torch.zeros(4), torch.ones(4), torch.zeros(4)
     flat = [compiled.flat(t) for t in (at, zero, one, out)]
-    assert compiled.pull(*flat, None) != compiled.pull(*flat, None)  # NaN
+    assert compiled.pull(*flat) != compiled.pull(*flat)  # NaN
     torch.testing.assert_close(out, at, equal_nan=True)
     integral = torch.zeros(4)
     compiled.advance(*[compiled.flat(t) for t in (at, zero, one, integral)])

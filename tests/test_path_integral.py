@@ -53,9 +53,8 @@ def test_it_is_the_integral_written_out(optimizer: str, scale: float) -> None:
         before = values(model)
         steps.zero_grad()
         named = chooser.of(model)
-        path.advance(named)
         loss = F.cross_entropy(model(x), y)
-        loss = loss + penalty(named, 0.1, path.record, path.slopes)
+        loss = loss + penalty(named, 0.1, path.record, path.begin(named))
         (loss * scale).backward()
         for parameter in model.parameters():
             assert parameter.grad is not None
@@ -90,7 +89,7 @@ def test_its_sum_is_what_the_loss_decreased_by() -> None:
         named = chooser.of(model)
         path.advance(named)
         loss = F.cross_entropy(model(x), y)
-        (loss + penalty(named, 1.0, path.record, path.slopes)).backward()
+        (loss + penalty(named, 1.0, path.record, path.begin(named))).backward()
         optimizer.step()
     path.advance(chooser.of(model))
     decrease = first - F.cross_entropy(model(x), y).item()
@@ -181,3 +180,34 @@ def test_state_round_trip_with_a_step_under_way() -> None:
     assert torch.equal(loaded.start["weight"], path.start["weight"])
     with pytest.raises(ValueError, match="must have an integral and a start"):
         loaded.load_state_dict({"integral": {}})
+
+
+@pytest.mark.parametrize("last", [True, False], ids=["last", "first"])
+def test_gradients_are_not_the_memory_of_the_slopes(
+    last: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not either of a parameter that no other loss depends on; what is done to a gradient
+    after the backward pass is no part of the integral. In whatever order autograd adds.
+    """
+    if not last:
+        monkeypatch.setattr("avalanche_ext.penalty._last", lambda node: None)
+    model = nn.ModuleDict({"used": nn.Linear(3, 2), "not": nn.Linear(3, 2)})
+    named, penalty = dict(model.named_parameters()), QuadraticPenalty()
+    penalty.accumulate(named, {n: torch.ones_like(p) for n, p in named.items()})
+    with torch.no_grad():
+        for parameter in named.values():
+            parameter += 0.5
+    path = PathIntegral()
+    for _ in range(2):  # the second one takes the pass that does both
+        model.zero_grad()
+        steps = path.begin(named)
+        loss = model["used"](torch.ones(1, 3)).sum()
+        (loss + penalty(named, 2.0, path.record, steps)).backward()
+        memory = {step.slope.data_ptr() for step in steps.values()}
+        for name, parameter in named.items():
+            assert parameter.grad is not None
+            assert parameter.grad.data_ptr() not in memory
+            own, task = 2 * 2.0 * 0.5, 1.0 * ("used" in name)
+            assert torch.allclose(parameter.grad, torch.tensor(own + task)), name
+            parameter.grad.zero_()
+            assert torch.allclose(steps[name].slope, torch.tensor(-task)), name

@@ -110,14 +110,10 @@ class ImportancePlugin(SupervisedPlugin[Any], TellsSettings, ABC):
             return self.quadratic(parameters, self.strength)  # to be looked at: no step
         active = bool(self.quadratic.importance) and self.strength != 0
         looked_at = active and self._figures.begin()
-        self._step_begins(parameters)
         value = self._value(parameters, looked_at)
         if looked_at and loss is not None:
             self._figures.add_losses(value, loss)
         return value
-
-    def _step_begins(self, parameters: Named) -> None:
-        """Before the penalty of a step is computed."""
 
     def _value(self, parameters: Named, looked_at: bool) -> Tensor:
         """The penalty, with what is to be done at the end of the backward pass."""

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from avalanche_ext.penalty import BackwardPass, Named
+from avalanche_ext.penalty import BackwardPass, Named, is_one
 
 _OFTEN, _EVERY = 16, 64  # steps up to which all powers of two are looked at, then every
 
@@ -72,13 +72,14 @@ class StepFigures:
         :return: the ratio of the lengths, of this step alone.
         """
         self._passes += 1
+        one = is_one(found.scale)
         owned = {id(parameter): gradient for parameter, gradient in found.gradients}
         squares: dict[str, list[Tensor]] = {"own": [], "task": []}
         for parameter in parameters.values():
             task, own = parameter.grad, owned.get(id(parameter))
             if task is not None:
                 task = task.to(torch.promote_types(task.dtype, torch.float32))
-                task = task / found.scale.to(task)
+                task = task if one else task / found.scale.to(task)
             if own is not None:
                 squares["own"].append(_square(own))
                 task = -own if task is None else task - own

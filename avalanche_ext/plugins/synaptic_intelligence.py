@@ -158,15 +158,16 @@ class SynapticIntelligencePlugin(ImportancePlugin):
         self.integral.restart()
         self._experience_ended()
 
-    def _step_begins(self, parameters: Named) -> None:
-        self.integral.advance(parameters)
-
     def _value(self, parameters: Named, looked_at: bool) -> Tensor:
         if self.path == "squares":
+            self.integral.advance(parameters)
             return super()._value(parameters, looked_at)
         done = self._look_and_record if looked_at else self.integral.record
-        into = self.integral.slopes
-        return self.quadratic(parameters, self.strength, done, into)
+        steps = self.integral.begin(parameters)
+        value = self.quadratic(parameters, self.strength, done, steps)
+        for step in steps.values():
+            step.advance()  # of parameters of which no importance is kept yet
+        return value
 
     def _look_and_record(self, found: BackwardPass) -> None:
         self._look(found)  # before the slope takes the place of the penalty's gradient
