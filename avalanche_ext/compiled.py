@@ -1,13 +1,15 @@
 """Passes over the entries of parameters that torch makes several of, in one each.
 
 A step of training on a CPU is bound by memory: what regularisers do at each step reads
-and writes whole models, and one pass that does it all takes half the time of torch's
-three. They are compiled by numba when they are first called, which takes a second, and
+and writes whole models, and one pass that does it all takes about half the time of
+torch's three. They are compiled by numba when they are first called, which takes a second, and
 kept beside this file or in the user's cache.
 """
 
+import os
 from collections.abc import Callable
-from functools import cache, wraps
+from functools import wraps
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -23,12 +25,14 @@ def arrays(*tensors: Tensor) -> tuple[Any, ...] | None:
     """The entries of each as a flat array in the same memory, for the passes below.
 
     :return: ``None`` where torch is to do it: on other devices, for other numbers than
-        single or double precision, where entries lie apart, and for large tensors that
-        torch divides among many threads.
+        single or double precision, where entries lie apart, for large tensors that torch
+        divides among many threads, and where numba is told not to compile.
     """
     kind, entries = tensors[0].dtype, tensors[0].numel()
-    if kind not in _KINDS or (
-        entries >= _SHARED and torch.get_num_threads() > _THREADS
+    if (
+        kind not in _KINDS
+        or (entries >= _SHARED and torch.get_num_threads() > _THREADS)
+        or os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
     ):
         return None
     if all(
@@ -44,26 +48,36 @@ def flat(tensor: Tensor) -> Any:
     return tensor.detach().view(-1).numpy()
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    @cache
-    def compiled() -> Any:
-        import numba  # takes half a second, which is for those who have a penalty
-
-        how = {
-            "nogil": True,
-            "error_model": "numpy",
-            "fastmath": {"reassoc", "contract"},  # sums in any order; NaN stays NaN
-        }
-        try:
-            return numba.njit(cache=True, **how)(function)
-        except RuntimeError:  # there is no folder to keep it in
-            return numba.njit(**how)(function)
+def _compiled(function: Callable[..., Any]) -> Callable[..., float]:
+    found: list[Any] = []
 
     @wraps(function)
-    def call(*arguments: Any) -> Any:
-        return compiled()(*arguments)
+    def call(*arguments: Any) -> float:
+        if not found:
+            found.append(_made(function))
+        try:
+            value = found[0](*arguments)
+        except (OSError, EOFError, UnpicklingError):
+            # What is kept is damaged, or there is no room: nothing has run yet.
+            found[0] = _made(function, kept=False)
+            value = found[0](*arguments)
+        return 0.0 if value is None else float(value)
 
     return call
+
+
+def _made(function: Callable[..., Any], kept: bool = True) -> Any:
+    import numba  # takes half a second, which is for those who have a penalty
+
+    how = {
+        "nogil": True,
+        "error_model": "numpy",
+        "fastmath": {"reassoc", "contract"},  # sums in any order; NaN stays NaN
+    }
+    try:
+        return numba.njit(cache=kept, **how)(function)
+    except RuntimeError:  # there is no folder to keep it in
+        return numba.njit(**how)(function)
 
 
 @_compiled

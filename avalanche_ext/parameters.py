@@ -5,7 +5,7 @@ during evaluation, and adds further ones with further heads, so that neither the
 nor its shape can be relied on from one step to the next.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -68,7 +68,7 @@ class ParameterSelection:
                 if not any(_matches(name, pattern) for name in named):
                     raise ValueError(
                         f"{argument}: {pattern!r} matches no parameter of "
-                        f"{type(model).__name__}, which has {_some(list(named))}: give "
+                        f"{type(model).__name__}, which has {some_of(list(named))}: give "
                         "one of these names, or a pattern such as 'body.*'"
                     )
         chosen = {
@@ -83,7 +83,7 @@ class ParameterSelection:
                 f"the {len(chosen)} parameters that match are frozen"
                 if chosen
                 else f"include={self.include} and exclude={self.exclude} leave none of "
-                f"its parameters {_some(list(named))}"
+                f"its parameters {some_of(list(named))}"
             )
             raise ValueError(
                 f"no parameter of {type(model).__name__} is selected: {reason}; give "
@@ -105,6 +105,7 @@ def _look(module: nn.Module, seen: list[Any]) -> None:
     for parameter in module._parameters.values():
         if parameter is not None:
             seen += id(parameter), parameter.data_ptr(), parameter.requires_grad
+            seen += parameter.shape, parameter.stride()
     for inner in module._modules.values():
         if inner is not None:
             _look(inner, seen)
@@ -154,7 +155,7 @@ def _patterns(argument: str, given: Any) -> tuple[str, ...]:
             f"{argument} must be names of parameters, or patterns such as 'body.*', got "
             f"{given!r}"
         )
-    return tuple(patterns)
+    return tuple(sorted(patterns) if isinstance(patterns, Set) else patterns)
 
 
 def _any_matches(name: str, patterns: Sequence[str]) -> bool:
@@ -165,7 +166,7 @@ def _matches(name: str, pattern: str) -> bool:
     return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
 
 
-def _some(names: list[str]) -> str:
-    """The names, or the first of many."""
+def some_of(names: list[str]) -> str:
+    """Names for a message: all, or the first of many."""
     shown = ", ".join(names[:8])
     return f"{shown}, … ({len(names)} in all)" if len(names) > 8 else shown

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from avalanche_ext import compiled
 from avalanche_ext.parameters import grown
-from avalanche_ext.penalty import BackwardPass, Named, is_one, scratch
+from avalanche_ext.penalty_node import BackwardPass, Named, is_one, scratch
 
 
 class PathIntegral:
@@ -48,8 +48,9 @@ class PathIntegral:
         """
         if self._parameters is not parameters:
             self._due()
-            for step in self._steps.values():
-                step.advance()  # where they were, as they were
+            for name, step in self._steps.items():
+                # Where the last step has brought them, which may be other memory.
+                step.ends_at((self._parameters or {})[name].detach())
             self._parameters, self._steps = parameters, self._ready(parameters)
         self._due()
         return self._steps
@@ -85,7 +86,7 @@ class PathIntegral:
             if one:
                 slope.sub_(gradient)
             else:
-                slope.sub_(gradient / found.scale.to(gradient))
+                slope.sub_(gradient.to(slope) / found.scale.to(slope))
                 slope.nan_to_num_(0.0, 0.0, 0.0)
         self._pending = True
 
@@ -131,8 +132,9 @@ class PathIntegral:
             last = _kept(self._last, name, at, at)
             slope = _kept(self._slope, name, at, 0.0)
             integral = _kept(self.integral, name, at, 0.0)
-            moved = scratch(last, shared, largest)
-            steps[name] = _Step(at, last, slope, integral, moved)
+            arrays = compiled.arrays(at, last, slope, integral)
+            moved = scratch(last, shared, largest) if arrays is None else None
+            steps[name] = _Step(at, last, slope, integral, arrays, moved)
         return steps
 
     def state_dict(self) -> dict[str, Any]:
@@ -149,8 +151,13 @@ class PathIntegral:
 
         :raises ValueError: for anything else.
         """
+        state = state if isinstance(state, Mapping) else {}
         integral, start = state.get("integral"), state.get("start")
-        if integral is None or start is None or integral.keys() != start.keys():
+        if (
+            not isinstance(integral, Mapping)
+            or not isinstance(start, Mapping)
+            or integral.keys() != start.keys()
+        ):
             raise ValueError(
                 f"the state has the parts {sorted(state)}, and it must have an integral "
                 "and a start of the same parameters: give what state_dict() returned"
@@ -173,11 +180,18 @@ class _Step:
     :param last: ``θ`` where it last did.
     :param slope: ``−g`` there; before, the penalty's own gradient.
     :param integral: ``ω``.
-    :param moved: memory that is used up.
+    :param arrays: of these four, for compiled passes; ``None`` where torch is to do it.
+    :param moved: memory that is used up, for torch.
     """
 
     def __init__(
-        self, at: Tensor, last: Tensor, slope: Tensor, integral: Tensor, moved: Tensor
+        self,
+        at: Tensor,
+        last: Tensor,
+        slope: Tensor,
+        integral: Tensor,
+        arrays: tuple[Any, ...] | None,
+        moved: Tensor | None,
     ) -> None:
         self.slope = slope
         self.due = True
@@ -185,7 +199,17 @@ class _Step:
         self.counts = False
         """Whether the way to where ``θ`` is now was a step: else nothing is added."""
         self._at, self._last, self._integral, self._moved = at, last, integral, moved
-        self._arrays = compiled.arrays(at, last, slope, integral)
+        self._arrays = arrays
+
+    def ends_at(self, at: Tensor) -> None:
+        """The last of its advances, to ``at``; to where ``θ`` was where that is of another
+        shape or on another device."""
+        now = self._at
+        if (at.shape, at.device, at.dtype) != (now.shape, now.device, now.dtype):
+            self.advance()
+        elif self.due and self.counts:
+            self._integral.addcmul_(at - self._last, self.slope)
+            self.due = False
 
     def advance(self) -> None:
         """To where ``θ`` is now, if that is due."""
@@ -196,21 +220,19 @@ class _Step:
             compiled.advance(*self._arrays)
             return
         if self.counts:
+            assert self._moved is not None
             torch.sub(self._at, self._last, out=self._moved)
             self._integral.addcmul_(self._moved, self.slope)
         self._last.copy_(self._at)
 
     def advance_and_pull(self, arrays: tuple[Any, ...]) -> float:
-        """See :class:`~avalanche_ext.penalty.Companion`."""
+        """See :class:`~avalanche_ext.penalty_node.Companion`."""
         assert self._arrays is not None  # of the same parameter, hence as theirs
-        value: float
         if self.due and self.counts:
             self.due = False
-            value = compiled.advance_and_pull(*self._arrays, *arrays[1:])
-        else:
-            self.advance()
-            value = compiled.pull(*arrays, self._arrays[2])
-        return value
+            return compiled.advance_and_pull(*self._arrays, *arrays[1:])
+        self.advance()
+        return compiled.pull(*arrays, self._arrays[2])
 
 
 def _kept(

@@ -1,7 +1,7 @@
 """What a part of a strategy was made with, in plain words: two runs are alike in that."""
 
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Set
 from numbers import Integral, Real
 from typing import Any
 
@@ -9,8 +9,9 @@ from typing import Any
 class TellsSettings:
     """A part of a strategy that tells what it was made with.
 
-    The constructor begins with ``self._settings = settings_of(locals())``; what changes
-    later (counters, a size that grows) is state and no setting.
+    The constructor begins with ``self._settings = settings_of(locals())``, or ends with
+    what it has made of them where several words mean the same; what changes later
+    (counters, a size that grows) is state and no setting.
     """
 
     _settings: Mapping[str, Any] = {}
@@ -58,6 +59,8 @@ def _plain(value: Any) -> Any:
         return float(value)
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
+    if isinstance(value, Set):
+        return sorted(map(_plain, value), key=str)
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     name = getattr(value, "__qualname__", type(value).__qualname__)

@@ -147,6 +147,11 @@ def test_other_settings_of_a_plugin_are_refused(other, tmp_path):
             SynapticIntelligencePlugin([1, 2], eps=0.2),
             "SynapticIntelligencePlugin .* has eps=0.1, here 0.2",
         ),
+        (
+            AdaptiveEWCPlugin(1.0, exclude={"*bias"}, seed=0),
+            AdaptiveEWCPlugin(1.0, exclude={"*weight"}, seed=0),
+            r"has exclude=\['\*bias'\], here \['\*weight'\]",
+        ),
     ],
 )
 def test_other_settings_of_a_regulariser_are_refused(saved, given, told, tmp_path):
@@ -162,7 +167,11 @@ def test_other_settings_of_a_regulariser_are_refused(saved, given, told, tmp_pat
         (AdaptiveEWCPlugin(1.0, seed=0), AdaptiveEWCPlugin(1.0, decay=1, seed=0)),
         (
             SynapticIntelligencePlugin(1, excluded_parameters="bias"),
-            SynapticIntelligencePlugin(1, exclude="bias"),
+            SynapticIntelligencePlugin([1.0], exclude={"bias"}),
+        ),
+        (
+            AdaptiveEWCPlugin(1.0, include={"b", "a"}, seed=0),
+            AdaptiveEWCPlugin(1.0, include=["a", "b"], seed=0),
         ),
     ],
 )

@@ -120,3 +120,30 @@ def test_where_there_is_no_folder_to_keep_it(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(numba, "njit", njit)
     doubled = compiled._compiled(lambda x: x * 2)
     assert doubled(2.5) == 5
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), EOFError("truncated")])
+def test_what_is_kept_may_be_damaged(error: Exception, monkeypatch: pytest.MonkeyPatch):
+    make = numba.njit
+
+    def njit(cache: bool = False, **how: object) -> object:
+        def damaged(function: object) -> object:
+            def call(*arguments: object) -> object:
+                raise error
+
+            return call
+
+        return damaged if cache else make(**how)
+
+    monkeypatch.setattr(numba, "njit", njit)
+    doubled = compiled._compiled(lambda x: x * 2)
+    assert doubled(2.5) == 5
+    assert doubled(1.5) == 3
+
+
+@pytest.mark.parametrize(("value", "used"), [("1", False), ("0", True), ("", True)])
+def test_where_numba_is_told_not_to_compile(
+    value: str, used: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", value)
+    assert (compiled.arrays(torch.zeros(3)) is not None) is used

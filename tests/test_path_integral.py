@@ -190,7 +190,7 @@ def test_gradients_are_not_the_memory_of_the_slopes(
     after the backward pass is no part of the integral. In whatever order autograd adds.
     """
     if not last:
-        monkeypatch.setattr("avalanche_ext.penalty._last", lambda node: None)
+        monkeypatch.setattr("avalanche_ext.penalty_node._last", lambda node: None)
     model = nn.ModuleDict({"used": nn.Linear(3, 2), "not": nn.Linear(3, 2)})
     named, penalty = dict(model.named_parameters()), QuadraticPenalty()
     penalty.accumulate(named, {n: torch.ones_like(p) for n, p in named.items()})

@@ -23,7 +23,7 @@ class Part(TellsSettings):
     [
         *[(value, value) for value in (None, True, 3, 0.5, "word")],
         *((np.int64(3), 3), (np.float32(0.5), 0.5)),
-        *(((1, 2), [1, 2]), ({"a": (1,)}, {"a": [1]}), ([], [])),
+        *(((1, 2), [1, 2]), ({2, 1}, [1, 2]), ({"a": (1,)}, {"a": [1]}), ([], [])),
         *((AgeCriterion(5), "AgeCriterion(tau=5, name='age')"), (max, "max")),
         (
             Priority(),

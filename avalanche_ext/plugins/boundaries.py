@@ -1,5 +1,6 @@
 """Where one experience ends and what it was, also on online streams."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -65,6 +66,13 @@ class Boundaries:
         if self._origin is None and self._parts and number == self._number:
             self._origin = origin  # in a loaded state it was only known by its number
             return None
+        if self._origin is None and self._parts:
+            warnings.warn(
+                f"the state was saved in the middle of experience {self._number}, and "
+                f"training goes on with another, {number}: no importances are taken of "
+                "that one; go on with the rest of it first",
+                stacklevel=2,
+            )
         left, self._origin, self._number = self._origin, origin, number
         ended, self._parts = left if self._parts else None, 0
         return ended

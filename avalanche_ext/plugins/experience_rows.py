@@ -49,12 +49,19 @@ def given_batches(batches: Any, tasks: bool) -> Iterator[Batch]:
             f"batches must be several, got one {type(batches).__name__}: {wanted}"
         )
     for number, batch in enumerate(batches):
-        if not isinstance(batch, (list, tuple)) or not batch or not has_rows(batch[0]):
+        parts = batch[:2] if isinstance(batch, (list, tuple)) else []
+        if not parts or not all(part is None or has_rows(part) for part in parts):
             raise ValueError(
-                f"batch {number} must be [x, y, …] with tensors, got a "
-                f"{type(batch).__name__}: {wanted}"
+                f"batch {number} must be [x, y, …] with tensors, got {_kind(batch)}: "
+                f"{wanted}"
             )
         yield batch_of(batch, tasks)
+
+
+def _kind(batch: Any) -> str:
+    if isinstance(batch, (list, tuple)):
+        return f"[{', '.join(type(part).__name__ for part in batch)}]"
+    return f"a {type(batch).__name__}"
 
 
 def batch_of(items: Any, tasks: bool) -> Batch:

@@ -11,10 +11,11 @@ from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor, nn
 
 from avalanche_ext.parameters import ParameterSelection, Patterns
-from avalanche_ext.penalty import BackwardPass, Named, QuadraticPenalty
+from avalanche_ext.penalty import QuadraticPenalty
+from avalanche_ext.penalty_node import BackwardPass, Named
 from avalanche_ext.plugins.boundaries import Boundaries, Boundary
 from avalanche_ext.plugins.penalty_health import PenaltyHealth, StepFigures
-from avalanche_ext.settings import TellsSettings
+from avalanche_ext.settings import TellsSettings, settings_of
 
 _OVERPOWERING = 1e3  # times the task's gradient: nothing else counts
 _INERT = 1e-4  # of the task's gradient: no penalty so small changes what is learnt
@@ -53,6 +54,16 @@ class ImportancePlugin(SupervisedPlugin[Any], TellsSettings, ABC):
         self._told: set[str] = set()
         self._checked: Any = None  # the selection that fits what is kept
         self._trainer: ReferenceType[Any] | None = None  # who trained with this last
+
+    def _selected(self) -> dict[str, Any]:
+        """The settings that all such plugins have, in one form of each."""
+        return settings_of(
+            {
+                "include": self.selection.include,
+                "exclude": self.selection.exclude or None,
+                "boundary": self.boundaries.boundary,
+            }
+        )
 
     @property
     @abstractmethod

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from avalanche_ext.penalty import BackwardPass, Named, is_one
+from avalanche_ext.penalty_node import BackwardPass, Named, is_one
 
 _OFTEN, _EVERY = 16, 64  # steps up to which all powers of two are looked at, then every
 

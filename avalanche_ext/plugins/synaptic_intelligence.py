@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from avalanche_ext.arguments import check_choice, is_number
 from avalanche_ext.parameters import Patterns, grown
 from avalanche_ext.path_integral import PathIntegral
-from avalanche_ext.penalty import BackwardPass, Named
+from avalanche_ext.penalty_node import BackwardPass, Named
 from avalanche_ext.plugins.boundaries import Boundary
 from avalanche_ext.plugins.importance import ImportancePlugin
 from avalanche_ext.settings import settings_of
@@ -82,15 +82,11 @@ class SynapticIntelligencePlugin(ImportancePlugin):
         path: Path = "gradient",
         clip_value: float | None = None,
     ) -> None:
-        told = settings_of(locals(), but=("device", "excluded_parameters", "exclude"))
         if excluded_parameters is not None and exclude is not None:
             raise ValueError(
                 "excluded_parameters and exclude are two names of one thing: give one"
             )
         left_out = excluded_parameters if exclude is None else exclude
-        if isinstance(left_out, set):
-            left_out = sorted(left_out)
-        self._settings = {**told, **settings_of({"exclude": left_out})}
         super().__init__(include, left_out, boundary)
         self.si_lambda = _strengths(si_lambda)
         if not is_number(eps) or not 0 < eps < math.inf:
@@ -114,6 +110,17 @@ class SynapticIntelligencePlugin(ImportancePlugin):
         self.clip_value = clip_value
         self.integral = PathIntegral()
         """``ω`` of this experience."""
+        self._settings = {
+            **self._selected(),
+            **settings_of(
+                {
+                    "si_lambda": self.si_lambda,
+                    "eps": self.eps,
+                    "path": path,
+                    "clip_value": clip_value,
+                }
+            ),
+        }
 
     def __repr__(self) -> str:
         shown: Any = self.si_lambda[0] if len(self.si_lambda) == 1 else self.si_lambda
