@@ -103,3 +103,18 @@ def test_a_state_between_two_parts(class_stream, kept):
             (None, stream[1]),
             (None, stream[2]),
         ]
+
+
+@pytest.mark.parametrize("kept", [pickle.dumps, Boundaries.state_dict])
+def test_a_state_between_two_parts_and_another_experience(class_stream, kept):
+    """Whose end it was cannot be taken importances of; that is told."""
+    stream = list(class_stream(experiences=2).train_stream)
+    boundaries = Boundaries("origin")
+    ends(boundaries, online(stream[:1])[:1])
+    state = kept(boundaries)
+    loaded = pickle.loads(state) if isinstance(state, bytes) else Boundaries("origin")
+    if not isinstance(state, bytes):
+        loaded.load_state_dict(state)
+    with pytest.warns(UserWarning, match="middle of experience 0, .* with another, 1"):
+        found = ends(loaded, online(stream[1:]))
+    assert [e for e in found if e != (None, None)] == [(None, stream[1])]
