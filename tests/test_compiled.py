@@ -50,9 +50,10 @@ def test_both_in_one(size: int, kind: torch.dtype):
 
 
 def test_a_long_sum_keeps_what_single_precision_would_lose():
-    ones = torch.ones(30_000_000)
-    flat = [compiled.flat(t) for t in (ones, 0 * ones, ones, ones.clone())]
-    assert compiled.pull(*flat) == 30_000_000  # above 2 ** 24
+    at = torch.ones(30_000_000)  # above 2 ** 24
+    curvature = torch.full_like(at, 0.1)
+    flat = [compiled.flat(t) for t in (at, 0 * at, curvature, at.clone())]
+    assert compiled.pull(*flat) == pytest.approx(3_000_000, rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -147,3 +148,13 @@ def test_where_numba_is_told_not_to_compile(
 ):
     monkeypatch.setenv("NUMBA_DISABLE_JIT", value)
     assert (compiled.arrays(torch.zeros(3)) is not None) is used
+
+
+def test_a_pass_may_ask_for_what_is_no_number(monkeypatch: pytest.MonkeyPatch):
+    """Which is compiled away by flags that take it for granted that there is none."""
+    make = numba.njit  # anew, since what is kept does not depend on flags
+    monkeypatch.setattr(numba, "njit", lambda cache=False, **how: make(**how))
+    is_nan = compiled._compiled(lambda x: x != x)
+    assert [is_nan(x) for x in (torch.nan, 1.0)] == [True, False]
+    is_finite = compiled._compiled(lambda x: x - x == 0)
+    assert [is_finite(x) for x in (torch.inf, 1.0)] == [False, True]

@@ -117,3 +117,16 @@ def test_new_entries_are_filled():
 def test_what_cannot_grow_is_refused(shape):
     with pytest.raises(ValueError, match=r"has shape \(2, 3\) and cannot grow to"):
         grown(torch.zeros(2, 3), torch.zeros(shape))
+
+
+def test_a_parameter_in_the_place_of_one_that_is_gone_is_seen():
+    """Python gives the id of an object that is gone to the next one of its size."""
+    owner = nn.Module()
+    for name in ("weight", "held_0", "held_1"):
+        owner.register_parameter(name, nn.Parameter(torch.zeros(3)))
+    selection = ParameterSelection(exclude="held*")
+    assert list(selection.of(owner)) == ["weight"]
+    values = owner.held_1.data
+    del owner.held_1
+    owner.free = nn.Parameter(values)  # in the same memory too
+    assert list(selection.of(owner)) == ["weight", "free"]

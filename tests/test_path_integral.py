@@ -211,3 +211,25 @@ def test_gradients_are_not_the_memory_of_the_slopes(
             assert torch.allclose(parameter.grad, torch.tensor(own + task)), name
             parameter.grad.zero_()
             assert torch.allclose(steps[name].slope, torch.tensor(-task)), name
+
+
+def test_a_state_is_taken_over_as_a_copy() -> None:
+    """In the middle of a step; what goes on from it leaves it as it was."""
+    model, path, chooser = nn.Linear(3, 2), PathIntegral(), ParameterSelection()
+    for _ in range(2):
+        step(model, path, chooser)
+    state = path.state_dict()
+    before = {
+        part: {name: tensor.clone() for name, tensor in kept.items()}
+        for part, kept in state.items()
+    }
+    assert set(before) == {"integral", "start", "last", "slope"}
+    path = PathIntegral()
+    path.load_state_dict(state)
+    for _ in range(3):
+        step(model, path, chooser)
+    path.advance(chooser.of(model))
+    assert not torch.equal(path.integral["weight"], before["integral"]["weight"])
+    for part, kept in before.items():
+        for name, tensor in kept.items():
+            assert torch.equal(state[part][name], tensor), (part, name)

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import pickle
 from collections.abc import Callable
 
 import pytest
@@ -336,3 +337,51 @@ def test_a_state_of_larger_parameters_is_refused():
         ValueError, match=r"shape \(6, 190\) and cannot grow to \(3, 190\)"
     ):
         penalty(smaller, 1.0)
+
+
+def test_a_state_is_taken_over_as_a_copy():
+    """By each that loads it; and there is nothing left of what was used before."""
+    model, penalty = network(), QuadraticPenalty()
+    named = dict(model.named_parameters())
+    terms = []
+    for _ in range(2):
+        terms.append((importances(model), values(model)))
+        penalty.fold(named, terms[-1][0])
+        move(model)
+    state = penalty.state_dict()
+    one, other = QuadraticPenalty(), QuadraticPenalty()
+    one.accumulate(named, importances(model))
+    move(model)
+    assert one(named, 0.5) != penalty(named, 0.5)
+    for loaded in (one, other):
+        loaded.load_state_dict(state)
+        assert loaded(named, 0.5) == penalty(named, 0.5)
+    for part in ("importance", "anchor", "constant"):
+        for name, kept in getattr(one, part).items():
+            kept.add_(1.0)
+            memory = {getattr(other, part)[name].data_ptr(), kept.data_ptr()}
+            assert len(memory) == 2
+            assert state[part][name].data_ptr() not in memory
+    check(model, penalty, terms)
+    check(model, other, terms)
+
+
+def test_what_folding_leaves_is_in_double_precision():
+    model, penalty = network().float(), QuadraticPenalty()
+    for _ in range(2):
+        penalty.fold(dict(model.named_parameters()), importances(model))
+        move(model)
+    assert {values.dtype for values in penalty.constant.values()} == {torch.float64}
+    assert penalty.importance["0.weight"].dtype == torch.float32
+
+
+def test_a_copy_of_a_penalty_in_use_holds_no_parameters():
+    model, penalty = network(), QuadraticPenalty()
+    named = dict(model.named_parameters())
+    penalty.accumulate(named, importances(model))
+    move(model)
+    before = penalty(named, 1.0)
+    file = pickle.dumps(penalty)
+    entries = 8 * sum(p.numel() for p in model.parameters())
+    assert len(file) < 2 * entries + 10_000  # importances and anchors
+    assert pickle.loads(file)(named, 1.0) == before
