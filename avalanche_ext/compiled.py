@@ -4,6 +4,9 @@ A step of training on a CPU is bound by memory: what regularisers do at each ste
 and writes whole models, and one pass that does it all takes about half the time of
 torch's three. They are compiled by numba when they are first called, which takes a
 second, and kept beside this file or in the user's cache.
+
+Their arguments are flat arrays of one length and one precision, as :func:`arrays` gives
+them.
 """
 
 import os

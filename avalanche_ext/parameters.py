@@ -5,7 +5,7 @@ during evaluation, and adds further ones with further heads, so that neither the
 nor its shape can be relied on from one step to the next.
 """
 
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -144,6 +144,28 @@ def grown(values: Tensor, like: Tensor, fill: Tensor | float = 0.0) -> Tensor:
         made.fill_(fill)
     made[tuple(slice(size) for size in values.shape)].copy_(values)
     return made
+
+
+def two_parts(
+    state: Any, first: str, second: str, said: str
+) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+    """Two parts of a state, tensors by the names of the same parameters.
+
+    :param said: what they are, for the message.
+    :raises ValueError: where it has not both.
+    """
+    state = state if isinstance(state, Mapping) else {}
+    one, other = state.get(first), state.get(second)
+    if (
+        not isinstance(one, Mapping)
+        or not isinstance(other, Mapping)
+        or one.keys() != other.keys()
+    ):
+        raise ValueError(
+            f"the state has the parts {sorted(state)}, and it must have {said} of the "
+            "same parameters: give what state_dict() returned"
+        )
+    return one, other
 
 
 def _patterns(argument: str, given: Any) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from avalanche_ext import compiled
-from avalanche_ext.parameters import grown
+from avalanche_ext.parameters import grown, two_parts
 from avalanche_ext.penalty_node import BackwardPass, Named, is_one, scratch
 
 
@@ -151,17 +151,9 @@ class PathIntegral:
 
         :raises ValueError: for anything else.
         """
-        state = state if isinstance(state, Mapping) else {}
-        integral, start = state.get("integral"), state.get("start")
-        if (
-            not isinstance(integral, Mapping)
-            or not isinstance(start, Mapping)
-            or integral.keys() != start.keys()
-        ):
-            raise ValueError(
-                f"the state has the parts {sorted(state)}, and it must have an integral "
-                "and a start of the same parameters: give what state_dict() returned"
-            )
+        integral, start = two_parts(
+            state, "integral", "start", "an integral and a start"
+        )
         self.restart()
         self.integral, self.start = _copies(integral), _copies(start)
         self._last = _copies(state.get("last", {}))

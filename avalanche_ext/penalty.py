@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from avalanche_ext.parameters import grown, some_of
+from avalanche_ext.parameters import grown, some_of, two_parts
 from avalanche_ext.penalty_node import Companion, Done, Named, Work, attached
 
 
@@ -182,17 +182,9 @@ class QuadraticPenalty:
         :raises ValueError: for anything else. Whether it is of the model is seen when
             the penalty is computed.
         """
-        state = state if isinstance(state, Mapping) else {}
-        importance, anchor = state.get("importance"), state.get("anchor")
-        if (
-            not isinstance(importance, Mapping)
-            or not isinstance(anchor, Mapping)
-            or importance.keys() != anchor.keys()
-        ):
-            raise ValueError(
-                f"the state has the parts {sorted(state)}, and it must have an importance "
-                "and an anchor of the same parameters: give what state_dict() returned"
-            )
+        importance, anchor = two_parts(
+            state, "importance", "anchor", "an importance and an anchor"
+        )
         for name, values in importance.items():
             if values.shape != anchor[name].shape:
                 raise ValueError(
@@ -201,7 +193,9 @@ class QuadraticPenalty:
                 )
         self.importance = {n: values.clone() for n, values in importance.items()}
         self.anchor = {n: values.clone() for n, values in anchor.items()}
-        self.constant = {n: values.clone() for n, values in state["constant"].items()}
+        self.constant = {
+            n: values.clone() for n, values in state.get("constant", {}).items()
+        }
         self._changes += 1
 
     def __getstate__(self) -> dict[str, Any]:

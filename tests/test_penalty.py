@@ -289,14 +289,20 @@ def test_figures():
     assert (penalty.mean_importance(), penalty.nonzero_share()) == (3, 0.5)
 
 
-def test_state_round_trip():
+def folded() -> tuple[nn.Module, QuadraticPenalty, TERMS]:
+    """Two experiences with an anchor each, and their terms written out."""
     model, penalty = network(), QuadraticPenalty()
     named = dict(model.named_parameters())
-    terms = []
+    terms: TERMS = []
     for _ in range(2):
         terms.append((importances(model), values(model)))
         penalty.fold(named, terms[-1][0])
         move(model)
+    return model, penalty, terms
+
+
+def test_state_round_trip():
+    model, penalty, terms = folded()
     file = io.BytesIO()
     torch.save(penalty.state_dict(), file)
     file.seek(0)
@@ -341,13 +347,8 @@ def test_a_state_of_larger_parameters_is_refused():
 
 def test_a_state_is_taken_over_as_a_copy():
     """By each that loads it; and there is nothing left of what was used before."""
-    model, penalty = network(), QuadraticPenalty()
+    model, penalty, terms = folded()
     named = dict(model.named_parameters())
-    terms = []
-    for _ in range(2):
-        terms.append((importances(model), values(model)))
-        penalty.fold(named, terms[-1][0])
-        move(model)
     state = penalty.state_dict()
     one, other = QuadraticPenalty(), QuadraticPenalty()
     one.accumulate(named, importances(model))

@@ -34,7 +34,6 @@ Accumulation = Literal["sum", "ema", "separate"]
 """How the Fisher informations of several experiences become one."""
 
 _EMA = 0.95
-_OF_ALL = ("include", "exclude", "boundary")  # settings that all such plugins have
 _NO_CLASSES = ("MSE", "L1", "SmoothL1", "Huber", "BCE", "BCEWithLogits", "PoissonNLL")
 _LOWERED = 10.0  # times what can be followed: more than the usual 1 was asked in vain
 _LOST = 0.01  # of the Fisher information: what a threshold may take without a word
@@ -130,7 +129,7 @@ class AdaptiveEWCPlugin(ImportancePlugin):
         boundary: Boundary = "origin",
         seed: int | None = None,
     ) -> None:
-        told = settings_of(locals(), but=("seed", "decay", *_OF_ALL))
+        told = settings_of(locals(), but=("seed",))
         super().__init__(include, exclude, boundary)
         self.ewc_lambda = _from_zero("ewc_lambda", ewc_lambda)
         check_choice("accumulation", accumulation, get_args(Accumulation))
@@ -145,7 +144,7 @@ class AdaptiveEWCPlugin(ImportancePlugin):
         self.decay = (
             (_EMA if accumulation == "ema" else 1.0) if decay is None else float(decay)
         )
-        self._settings = {**told, "decay": self.decay, **self._selected()}
+        self._settings = {**told, "decay": self.decay, **self._shared_settings()}
         self.threshold = _from_zero("threshold", threshold)
         check_choice("threshold_unit", threshold_unit, get_args(ThresholdUnit))
         self.threshold_unit = threshold_unit

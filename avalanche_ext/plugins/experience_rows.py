@@ -41,7 +41,7 @@ def given_batches(batches: Any, tasks: bool) -> Iterator[Batch]:
     """The batches that a user gives.
 
     :param tasks: whether the last item of each is the task label.
-    :raises ValueError: for anything but ``[x, y, …]`` each, with tensors in ``x``.
+    :raises ValueError: for anything but ``[x, y, …]`` each, with tensors in both.
     """
     wanted = "give a data loader, or a list of batches [x, y, …]"
     if isinstance(batches, (Tensor, Mapping, str)) or not isinstance(batches, Iterable):
@@ -49,8 +49,8 @@ def given_batches(batches: Any, tasks: bool) -> Iterator[Batch]:
             f"batches must be several, got one {type(batches).__name__}: {wanted}"
         )
     for number, batch in enumerate(batches):
-        parts = batch[:2] if isinstance(batch, (list, tuple)) else []
-        if not parts or not all(part is None or has_rows(part) for part in parts):
+        x, *rest = batch if isinstance(batch, (list, tuple)) and batch else [None]
+        if not has_rows(x) or not all(y is None or has_rows(y) for y in rest[:1]):
             raise ValueError(
                 f"batch {number} must be [x, y, …] with tensors, got {_kind(batch)}: "
                 f"{wanted}"

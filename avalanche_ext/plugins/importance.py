@@ -55,7 +55,7 @@ class ImportancePlugin(SupervisedPlugin[Any], TellsSettings, ABC):
         self._checked: Any = None  # the selection that fits what is kept
         self._trainer: ReferenceType[Any] | None = None  # who trained with this last
 
-    def _selected(self) -> dict[str, Any]:
+    def _shared_settings(self) -> dict[str, Any]:
         """The settings that all such plugins have, in one form of each."""
         return settings_of(
             {

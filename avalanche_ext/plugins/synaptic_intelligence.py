@@ -111,7 +111,7 @@ class SynapticIntelligencePlugin(ImportancePlugin):
         self.integral = PathIntegral()
         """``ω`` of this experience."""
         self._settings = {
-            **self._selected(),
+            **self._shared_settings(),
             **settings_of(
                 {
                     "si_lambda": self.si_lambda,

@@ -41,9 +41,7 @@ def ewc(
     model.train()
     for index in batches:
         optimizer.zero_grad()
-        loss = F.cross_entropy(
-            model(x.index_select(0, index)), y.index_select(0, index)
-        )
+        loss = _loss(model, x, y, index)
         (loss + 0.5 * penalty()).backward()
         optimizer.step()
     return len(batches)
@@ -63,9 +61,7 @@ def si(
     model.train()
     for index in batches:
         optimizer.zero_grad()
-        loss = F.cross_entropy(
-            model(x.index_select(0, index)), y.index_select(0, index)
-        )
+        loss = _loss(model, x, y, index)
         loss.backward()
         slopes = [p.grad.clone() for p in penalty.parameters if p.grad is not None]
         before = [p.detach().clone() for p in penalty.parameters]
@@ -76,3 +72,7 @@ def si(
             for integral, slope, now, last in steps:
                 integral.addcmul_(slope, now - last, value=-1)
     return len(batches)
+
+
+def _loss(model: nn.Module, x: Tensor, y: Tensor, index: Tensor) -> Tensor:
+    return F.cross_entropy(model(x.index_select(0, index)), y.index_select(0, index))

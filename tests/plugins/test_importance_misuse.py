@@ -71,6 +71,9 @@ def test_strengths(make: Any, strength: Any) -> None:
         [[]],
         [("x", Y)],
         [([], Y)],
+        [(None, Y)],
+        [(X, 3)],
+        [(X, Y.tolist())],
     ],
     ids=repr,
 )
