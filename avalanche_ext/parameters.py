@@ -49,7 +49,10 @@ class ParameterSelection:
         memory, and the same of them are frozen.
 
         :raises ValueError: for a pattern that matches no parameter, or if none is left.
+        :raises TypeError: for what is no module.
         """
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"model must be a torch.nn.Module, got {model!r:.60}")
         seen: list[Any] = []
         _look(model, seen)
         if seen != self._seen:

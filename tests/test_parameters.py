@@ -69,6 +69,12 @@ def test_a_frozen_model_is_refused():
         ParameterSelection().of(model().requires_grad_(False))
 
 
+@pytest.mark.parametrize("model", [None, nn.Linear(2, 2).state_dict(), nn.Linear])
+def test_what_is_no_model(model):
+    with pytest.raises(TypeError, match=r"model must be a torch.nn.Module, got "):
+        ParameterSelection().of(model)
+
+
 def test_the_same_parameters_are_the_same_dictionary():
     network, selection = model(), ParameterSelection()
     first = selection.of(network)
