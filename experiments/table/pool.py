@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -129,6 +130,7 @@ def _serve(pipe: Any, make_work: Callable[[], Work]) -> None:
     """The process: one task after the other until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # with all that is due then
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.update(dict.fromkeys(THREADS, "1"))
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     work: Work | None = None
@@ -153,6 +155,14 @@ def _serve(pipe: Any, make_work: Callable[[], Work]) -> None:
         except Exception as error:
             answer = False, _place_of(error)
         pipe.send(answer)
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed closes the pipe, which is read between tasks only."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _keeper(told: dict[str, None]) -> Callable[..., None]:

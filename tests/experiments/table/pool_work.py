@@ -3,6 +3,7 @@
 import os
 import time
 import warnings
+from pathlib import Path
 
 from experiments.errors import UserError
 
@@ -27,6 +28,11 @@ class Work:
             warnings.warn(value, stacklevel=1)
             warnings.warn("old", DeprecationWarning, stacklevel=1)
             print("noise")
+        if kind == "stay":
+            told = Path(value)
+            told.with_suffix(".part").write_text(str(os.getpid()))
+            told.with_suffix(".part").rename(told)
+            time.sleep(600)
         if kind == "sleep":
             time.sleep(value)
         return value, self.tasks, os.getpid(), os.environ["OMP_NUM_THREADS"]

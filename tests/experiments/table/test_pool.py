@@ -2,6 +2,9 @@
 
 import importlib
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections import deque
 from pathlib import Path
@@ -65,3 +68,44 @@ def test_what_is_left_behind_ends(work):
     assert time.perf_counter() - start < 30
     with pytest.raises(ProcessLookupError):
         os.kill(ended.value[2], 0)
+
+
+def test_a_process_does_not_outlive_the_one_that_started_it(work, tmp_path):
+    script, told = tmp_path / "parent.py", tmp_path / "told"
+    script.write_text(
+        "from collections import deque\n"
+        "from experiments.table.pool import work_through\n"
+        "from pool_work import Work\n"
+        "if __name__ == '__main__':\n"
+        f"    list(work_through(Work, deque([('stay', {str(told)!r})]), 1))\n"
+    )
+    here = Path(__file__)
+    paths = os.pathsep.join([str(here.parents[3]), str(here.parent)])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    with subprocess.Popen([sys.executable, str(script)], env=environment) as parent:
+        assert within(60, told.exists)
+        parent.kill()
+    process = int(told.read_text())
+    ended = within(30, lambda: not runs(process))
+    if not ended:
+        os.kill(process, signal.SIGKILL)
+    assert ended
+
+
+def within(seconds, condition):
+    last = time.perf_counter() + seconds
+    while not condition():
+        if time.perf_counter() > last:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def runs(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    # One that has ended is there until its parent, or init, asks about it.
+    status = Path(f"/proc/{process}/status")
+    return not status.exists() or "State:\tZ" not in status.read_text()
