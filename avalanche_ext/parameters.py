@@ -114,6 +114,26 @@ def _look(module: nn.Module, seen: list[Any]) -> None:
             _look(inner, seen)
 
 
+def are_others(before: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> bool:
+    """Whether parameters are those of another model, and not the same ones after growth.
+
+    Growth replaces parameters, too, but entries that were there keep their values.
+
+    :param before: by name, as they were used last.
+    """
+    names = [name for name in before if name in now]
+    if any(before[name] is now[name] for name in names):
+        return False
+    return not all(_begins_with(now[name], before[name]) for name in names)
+
+
+def _begins_with(values: Tensor, part: Tensor) -> bool:
+    if values.dim() != part.dim():
+        return False
+    corner = values.detach()[tuple(slice(0, n) for n in part.shape)]
+    return corner.shape == part.shape and torch.equal(corner.to(part), part.detach())
+
+
 def grown(values: Tensor, like: Tensor, fill: Tensor | float = 0.0) -> Tensor:
     """``values`` in the shape of ``like``, on its device and in its memory format.
 

@@ -108,10 +108,10 @@ class QuadraticPenalty:
         """:func:`mean_above_zero` of ``F``."""
         return mean_above_zero(self.importance)
 
-    def largest_importances(self) -> dict[str, float]:
-        """The largest entry of ``F`` by parameter."""
+    def largest_curvatures(self) -> dict[str, float]:
+        """The largest entry of ``2 F`` by parameter: of the penalty at a strength of 1."""
         return {
-            name: float(values.max()) if values.numel() else 0.0
+            name: 2 * float(values.max()) if values.numel() else 0.0
             for name, values in self.importance.items()
         }
 
@@ -150,8 +150,16 @@ class QuadraticPenalty:
                 )
             self._work, self._state = work, state
         if not work.covered and done is None:
-            return work.zero()
+            # A leaf, so that it has a backward pass, as a penalty that holds something.
+            return work.zero().requires_grad_(torch.is_grad_enabled())
         return attached(work, done, companions)
+
+    def is_left(self, parameters: Named) -> bool:
+        """Whether a parameter is not at its anchor."""
+        return any(
+            name in self.anchor and _moved(self.anchor[name], parameter)
+            for name, parameter in parameters.items()
+        )
 
     def check_model(self, model: nn.Module) -> None:
         """Refuse a model that has none of the parameters of which something is kept.
@@ -213,6 +221,11 @@ def mean_above_zero(importance: Mapping[str, Tensor]) -> float:
     total = sum(float(v.sum(dtype=torch.float64)) for v in importance.values())
     entries = sum(int(torch.count_nonzero(v)) for v in importance.values())
     return total / entries if entries else 0.0
+
+
+def _moved(anchor: Tensor, parameter: Tensor) -> bool:
+    at = parameter.detach()
+    return not torch.equal(grown(anchor, at, fill=at), at.to(anchor.dtype))
 
 
 def _copy(parameter: Tensor) -> Tensor:

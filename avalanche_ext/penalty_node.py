@@ -53,6 +53,7 @@ class BackwardPass:
         without ``done``."""
         self._work, self._done, self._companions = work, done, companions
         self._given: list[Tensor] | None = None  # the gradients, for autograd to keep
+        self._before: Any = None  # see _kept()
 
     def value(self) -> Tensor:
         """The penalty; its gradients are found on the way."""
@@ -77,6 +78,7 @@ class BackwardPass:
             # and nobody has clipped or projected them yet.
             engine = torch.autograd.Variable._execution_engine
             engine.queue_callback(self._finish)
+            self._before = self._kept()
         if not self._work.covered:
             return [None]
         # Autograd adds in place to what nobody else holds, and keeps it.
@@ -94,8 +96,18 @@ class BackwardPass:
             for gradient, parameter in zip(given, parameters, strict=True)
         ]
 
+    def _kept(self) -> Any:
+        """What the gradient of one of its parameters is known by; a pass of a step adds
+        to that, one of ``torch.autograd.grad`` leaves it as it is."""
+        names = self._work.covered
+        kept = self._work.parameters[names[0]].grad if names else None
+        return None if kept is None else (id(kept), kept._version)
+
     def _finish(self) -> None:
         assert self._done is not None
+        before, now = self._before, self._kept()
+        if self._work.covered and (now is None or before == now):
+            return
         with torch.no_grad():
             self._done(self)
 

@@ -35,6 +35,22 @@ def thresholded(
     return kept, max(0.0, 1 - _sum(kept) / total)
 
 
+def loss_said(importance: Mapping[str, Tensor], lost: float) -> str:
+    """What a threshold takes, as the rest of a sentence.
+
+    :param lost: the share of the sum of all entries.
+    """
+    if lost == 1:
+        return (
+            f"sets the whole Fisher information to zero, whose "
+            f"{quantiles_said(importance)}: use a lower one"
+        )
+    return (
+        f"takes {lost:.1%} of the Fisher information, whose "
+        f"{quantiles_said(importance)}: a lower one keeps more of it"
+    )
+
+
 def quantiles_said(importance: Mapping[str, Tensor]) -> str:
     """Some quantiles of all entries and the largest one, as part of a sentence."""
     flat = torch.cat([values.flatten().cpu() for values in importance.values()])

@@ -14,7 +14,8 @@ from avalanche.training.supervised import Naive
 from torch.utils.data import DataLoader
 
 from avalanche_ext.plugins import ResidentDataPlugin
-from avalanche_ext.plugins.importance import ImportancePlugin, TrainingDiverged
+from avalanche_ext.plugins.divergence import TrainingDiverged
+from avalanche_ext.plugins.importance import ImportancePlugin
 from experiments import benchmarks, iterations, memory_sample, peak_memory, store
 from experiments.benchmarks import Benchmark
 from experiments.criterion import cross_entropy

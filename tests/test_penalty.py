@@ -256,11 +256,13 @@ def test_what_a_backward_pass_tells():
 
 
 def test_without_strength_or_importance_it_is_no_node():
+    """But a leaf, so that it has a backward pass of its own."""
     model, penalty = network(), QuadraticPenalty()
     named = dict(model.named_parameters())
-    assert not penalty(named, 1.0).requires_grad
+    assert penalty(named, 1.0).is_leaf
     penalty.accumulate(named, importances(model))
-    assert not penalty(named, 0.0).requires_grad
+    assert penalty(named, 0.0).is_leaf
+    assert not penalty(named, 1.0).is_leaf
     with torch.no_grad():
         assert not penalty(named, 1.0).requires_grad
 

@@ -15,10 +15,10 @@ from avalanche_ext.gradients.stream import Batch
 from avalanche_ext.parameters import Patterns
 from avalanche_ext.penalty import mean_above_zero
 from avalanche_ext.plugins.boundaries import Boundary
-from avalanche_ext.plugins.descent import Steepness, steepness
+from avalanche_ext.plugins.descent import Descent, Steepness
+from avalanche_ext.plugins.divergence import check_fisher
 from avalanche_ext.plugins.experience_rows import (
     StepRows,
-    batch_of,
     evaluation_batches,
     given_batches,
 )
@@ -27,7 +27,7 @@ from avalanche_ext.plugins.memory_loss import own_criterion
 from avalanche_ext.settings import settings_of
 from avalanche_ext.storage.items import has_task_items
 from avalanche_ext.storage.seeds import given_or_derived
-from avalanche_ext.threshold import ThresholdUnit, quantiles_said, thresholded
+from avalanche_ext.threshold import ThresholdUnit, loss_said, thresholded
 from avalanche_ext.undisturbed import device_of, undisturbed
 
 Accumulation = Literal["sum", "ema", "separate"]
@@ -53,12 +53,6 @@ class AdaptiveEWCPlugin(ImportancePlugin):
       anchored likewise (the running Fisher; ``decay`` 0.95 unless given);
     * ``"separate"``: ``Σ_k F_k (θ − θ_k)²``, an anchor for each experience, at the cost
       of one (:meth:`~avalanche_ext.penalty.QuadraticPenalty.fold`).
-
-    The running average as first described, with labels drawn for 200 rows:
-
-    >>> plugin = AdaptiveEWCPlugin(
-    ...     1e3, accumulation="ema", decay=0.95, labels="sampled", num_samples=200
-    ... )
 
     In a loop of your own:
 
@@ -99,8 +93,8 @@ class AdaptiveEWCPlugin(ImportancePlugin):
         benchmarks, labels and widths: 1 is a good one. With either, ``λ`` is lowered
         where it is too much for gradient descent (``torch.optim.SGD``) at its learning
         rate ``η``: to ``1 / (η · max F)``, at which a step brings the most important
-        entry back to its anchor. In a loop of your own, whose optimizer is not seen, it
-        is not lowered.
+        entry back to its anchor; in a loop of your own where :meth:`penalty` is given
+        the optimizer.
     :param include: patterns of names of the parameters that are held; ``None`` for all.
     :param exclude: patterns of names that are not. Frozen parameters never are.
     :param boundary: where an experience ends: ``"origin"``, ``"experience"`` or a number
@@ -158,9 +152,8 @@ class AdaptiveEWCPlugin(ImportancePlugin):
         self.balance = balance
         self.seed = 0 if self.is_off and seed is None else given_or_derived(seed)
         self._scale = 1.0  # what λ is divided by
-        self._largest: dict[str, float] = {}  # entry of F, by parameter
-        self._steepness: Steepness | None = None  # of Σ F (θ − θ*)², in a strategy
-        self._seen: Any = None  # for which that was found
+        self._rows_taken = 0  # of the newest F
+        self._descent = Descent()  # of Σ F (θ − θ*)²
         every = self.boundaries.every
         self._rows = None if every is None else StepRows(every, num_samples)
 
@@ -180,13 +173,26 @@ class AdaptiveEWCPlugin(ImportancePlugin):
     @property
     def strength(self) -> float:
         """``λ/2``, balanced where that was asked for."""
-        if self.balance and self._steepness is not None and self._steepness.step:
-            return min(self._asked, 1 / self._steepness.step)
+        found = self._descent.found
+        if self.balance and found is not None and found.step:
+            return min(self._asked, 1 / found.step)
         return self._asked
 
     @property
     def _asked(self) -> float:
         return self.ewc_lambda / 2 / self._scale
+
+    def penalty(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer | None = None
+    ) -> Tensor:
+        """The same, as strong as an optimizer can follow.
+
+        :param optimizer: of the loop. It is read, not changed: with ``balance`` ``λ`` is
+            lowered for it, and a fixed ``λ`` at which it would diverge is told.
+        """
+        if optimizer is not None:
+            self._follow(optimizer, model)
+        return super().penalty(model)
 
     def update(
         self,
@@ -200,8 +206,8 @@ class AdaptiveEWCPlugin(ImportancePlugin):
         :param batches: of the experience, ``[x, y, …]`` each, with task labels last for
             Avalanche's multi-task models; the first ``num_samples`` rows are used.
         :param criterion: of single rows, for empirical labels.
-        :raises ValueError: without rows, for what are no such batches, or where empirical
-            labels have no targets.
+        :raises ValueError: without rows, for what are no such batches, where empirical
+            labels have no targets, or for a Fisher information that is not finite.
         """
         given = given_batches(batches, takes_task_labels(model))
         self._take(model, given, criterion)
@@ -217,7 +223,7 @@ class AdaptiveEWCPlugin(ImportancePlugin):
         generator = torch.Generator(next(iter(parameters.values())).device)
         generator.manual_seed((self.seed + self.consolidations) % 2**63)
         with undisturbed(model):  # also a transform may draw numbers
-            fisher, _ = fisher_of_batches(
+            fisher, self._rows_taken = fisher_of_batches(
                 model,
                 batches,
                 labels=self.labels,
@@ -226,6 +232,7 @@ class AdaptiveEWCPlugin(ImportancePlugin):
                 generator=generator,
                 parameters=list(parameters),
             )
+        check_fisher(fisher)
         fisher = self._above_threshold(fisher)
         if self.balance == "each":
             mean = mean_above_zero(fisher) or 1.0
@@ -241,26 +248,18 @@ class AdaptiveEWCPlugin(ImportancePlugin):
             )
         if self.balance is True:
             self._scale = self.quadratic.mean_importance() or 1.0
-        self._largest = self.quadratic.largest_importances()
+        self._descent.renew(self.quadratic.largest_curvatures())
         self._experience_ended()
 
     def _above_threshold(self, fisher: dict[str, Tensor]) -> dict[str, Tensor]:
-        kept, self._mass_lost = thresholded(fisher, self.threshold, self.threshold_unit)
-        if self._mass_lost == 1:
-            self._told.add("zero")  # which this is the cause of
-            self._tell(
-                "silenced",
-                f"threshold={self.threshold:g} ({self.threshold_unit}) sets the whole "
-                f"Fisher information to zero, whose {quantiles_said(fisher)}: use a lower "
-                "one",
-            )
-        elif self._mass_lost > _LOST:
-            self._tell(
-                "lost",
-                f"threshold={self.threshold:g} ({self.threshold_unit}) takes "
-                f"{self._mass_lost:.1%} of the Fisher information, whose "
-                f"{quantiles_said(fisher)}: a lower one keeps more of it",
-            )
+        kept, lost = thresholded(fisher, self.threshold, self.threshold_unit)
+        self._mass_lost = lost
+        if lost > _LOST:
+            what = "silenced" if lost == 1 else "lost"
+            if lost == 1:
+                self._told.add("zero")  # which this is the cause of
+            said = f"threshold={self.threshold:g} ({self.threshold_unit})"
+            self._tell(what, f"{said} {loss_said(fisher, lost)}")
         return kept
 
     # In Avalanche
@@ -277,22 +276,14 @@ class AdaptiveEWCPlugin(ImportancePlugin):
 
     def before_backward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Add the penalty to the loss, as strong as the optimizer can follow."""
-        if not self.is_off and self._largest:
-            self._look_at_steps(strategy)
+        self._follow(strategy.optimizer, strategy.model)
         super().before_backward(strategy, *args, **kwargs)
 
-    def _look_at_steps(self, strategy: Any) -> None:
-        """See how steep the penalty is for the optimizer, when one of them has changed."""
-        groups = strategy.optimizer.param_groups
-        rates = [(float(g["lr"]), g.get("momentum")) for g in groups]
-        if self._seen == (self.consolidations, rates):
+    def _follow(self, optimizer: Any, model: nn.Module) -> None:
+        """See whether the optimizer can follow the penalty, when one of them has changed."""
+        if self.is_off or not self.quadratic.importance:
             return
-        self._seen = self.consolidations, rates
-        named = self.selection.of(strategy.model)
-        curvature = {n: 2 * f for n, f in self._largest.items() if n in named}
-        found = steepness(strategy.optimizer, named, curvature)
-        if found is None or found.step:  # at a rate of 0 what was found before holds
-            self._steepness = found
+        found = self._descent.look(optimizer, self.selection.of(model))
         if found is None:
             return
         step, danger = self._asked * found.step, self._asked * found.danger
@@ -324,9 +315,7 @@ class AdaptiveEWCPlugin(ImportancePlugin):
         batches: Iterable[Batch]
         if experience is None:
             assert self._rows is not None
-            tasks = has_task_items(strategy.experience.dataset)
-            kept, self._rows.batches = self._rows.batches, []
-            batches = [batch_of(batch, tasks) for batch in kept]
+            batches = self._rows.taken(has_task_items(strategy.experience.dataset))
         else:
             device = device_of(strategy.model)
             draws = torch.Generator().manual_seed(
@@ -338,16 +327,26 @@ class AdaptiveEWCPlugin(ImportancePlugin):
         self._take(strategy.model, batches, criterion)
 
     def _why_zero(self) -> str:
-        rows = "all" if self.num_samples is None else self.num_samples
+        more = "" if self.labels == "exact" else ", or use labels='exact'"
         return (
-            f"the Fisher information ({self.labels} labels, {rows} rows) is zero for all "
-            f"parameters, so that {type(self).__name__} has no effect: the model is so "
-            "sure of its outputs that no gradient is left. Train for less long or with "
-            "weight decay, or use labels='exact' with more rows"
+            f"the Fisher information ({self.labels} labels, {self._rows_taken} rows) is "
+            f"zero for all parameters, so that {type(self).__name__} has no effect: the "
+            "model is so sure of its outputs that no gradient is left, or has one output "
+            "alone, of which the softmax is always 1. Train for less long or with weight "
+            f"decay{more}; for a loss that is not one of classes use labels='empirical', "
+            "and in a loop of your own update(..., criterion=...)"
         )
 
     def _strength_said(self) -> str:
         return f"{self.ewc_lambda:g}"
+
+    def _lower(self) -> str:
+        if not self.balance or self._descent.asked:
+            return super()._lower()
+        return (
+            f"{super()._lower()}; penalty(model, optimizer) lowers it to what gradient "
+            "descent can follow"
+        )
 
     def _remedy(self) -> str:
         if self.balance is False:
@@ -358,12 +357,13 @@ class AdaptiveEWCPlugin(ImportancePlugin):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything, so that training goes on bit for bit."""
+        steep = self._descent.found
         return {
             **super().state_dict(),
             "accumulation": self.accumulation,
             "balance": self.balance,
             "scale": self._scale,
-            "steepness": None if self._steepness is None else list(self._steepness),
+            "steepness": None if steep is None else list(steep),
             "seed": self.seed,
             "rows": [] if self._rows is None else self._rows.batches,
         }
@@ -376,9 +376,9 @@ class AdaptiveEWCPlugin(ImportancePlugin):
         """
         super().load_state_dict(state)
         self._scale, self.seed = float(state["scale"]), int(state["seed"])
-        self._largest, self._seen = self.quadratic.largest_importances(), None
+        self._descent.renew(self.quadratic.largest_curvatures())
         steep = state["steepness"]
-        self._steepness = None if steep is None else Steepness(*steep)
+        self._descent.found = None if steep is None else Steepness(*steep)
         if self._rows is not None:
             self._rows.batches = [list(batch) for batch in state["rows"]]
 

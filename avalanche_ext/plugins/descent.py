@@ -18,6 +18,45 @@ class Steepness(NamedTuple):
     side of the minimum, and farther out."""
 
 
+class Descent:
+    """The steepness of one penalty for an optimizer, found anew when either changes."""
+
+    def __init__(self) -> None:
+        self.found: Steepness | None = None
+        """At the last learning rates above 0; ``None`` where none was asked for, or of an
+        optimizer that scales gradients by itself."""
+        self.asked = False
+        """Whether an optimizer was ever seen."""
+        self._curvature: dict[str, float] = {}
+        self._rates: Any = None  # for which it was found
+
+    def renew(self, curvature: Mapping[str, float]) -> None:
+        """The penalty has changed.
+
+        :param curvature: by name, the largest among the parameter's entries.
+        """
+        self._curvature, self._rates = dict(curvature), None
+
+    def look(
+        self, optimizer: Any, parameters: Mapping[str, nn.Parameter]
+    ) -> Steepness | None:
+        """See how steep it is now.
+
+        :return: that, if something has changed; else ``None``.
+        """
+        self.asked = True
+        groups = optimizer.param_groups
+        rates = [(float(group["lr"]), group.get("momentum")) for group in groups]
+        if not self._curvature or self._rates == rates:
+            return None
+        self._rates = rates
+        known = {n: c for n, c in self._curvature.items() if n in parameters}
+        found = steepness(optimizer, parameters, known)
+        if found is None or found.step:  # at a rate of 0 what was found before holds
+            self.found = found
+        return found
+
+
 def steepness(
     optimizer: Any,
     parameters: Mapping[str, nn.Parameter],

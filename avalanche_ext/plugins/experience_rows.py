@@ -41,7 +41,8 @@ def given_batches(batches: Any, tasks: bool) -> Iterator[Batch]:
     """The batches that a user gives.
 
     :param tasks: whether the last item of each is the task label.
-    :raises ValueError: for anything but ``[x, y, …]`` each, with tensors in both.
+    :raises ValueError: for anything but ``[x, y, …]`` each, with tensors in both, and
+        three items at least where the last one is the task label.
     """
     wanted = "give a data loader, or a list of batches [x, y, …]"
     if isinstance(batches, (Tensor, Mapping, str)) or not isinstance(batches, Iterable):
@@ -54,6 +55,11 @@ def given_batches(batches: Any, tasks: bool) -> Iterator[Batch]:
             raise ValueError(
                 f"batch {number} must be [x, y, …] with tensors, got {_kind(batch)}: "
                 f"{wanted}"
+            )
+        if tasks and len(batch) < 3:
+            raise ValueError(
+                f"batch {number} is {_kind(batch)}, and the model is a multi-task one: "
+                "give batches [x, y, …, task] with task labels last"
             )
         yield batch_of(batch, tasks)
 
@@ -98,3 +104,11 @@ class StepRows:
         place = (step + 1) * wanted // self.every
         if place > step * wanted // self.every:
             self.batches.append([apply(item, Tensor.clone) for item in batch])
+
+    def taken(self, tasks: bool) -> list[Batch]:
+        """Those kept so far, which begins anew.
+
+        :param tasks: whether the last item of each is the task label.
+        """
+        kept, self.batches = self.batches, []
+        return [batch_of(batch, tasks) for batch in kept]

@@ -7,22 +7,20 @@ from typing import Any
 from weakref import ReferenceType, ref
 
 import torch
+from avalanche.benchmarks import OnlineCLExperience
 from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor, nn
 
-from avalanche_ext.parameters import ParameterSelection, Patterns
+from avalanche_ext.parameters import ParameterSelection, Patterns, are_others
 from avalanche_ext.penalty import QuadraticPenalty
 from avalanche_ext.penalty_node import BackwardPass, Named
 from avalanche_ext.plugins.boundaries import Boundaries, Boundary
+from avalanche_ext.plugins.divergence import check_parameters
 from avalanche_ext.plugins.penalty_health import PenaltyHealth, StepFigures
 from avalanche_ext.settings import TellsSettings, settings_of
 
 _OVERPOWERING = 1e3  # times the task's gradient: nothing else counts
 _INERT = 1e-4  # of the task's gradient: no penalty so small changes what is learnt
-
-
-class TrainingDiverged(ValueError):
-    """Parameters are no numbers any more."""
 
 
 class ImportancePlugin(SupervisedPlugin[Any], TellsSettings, ABC):
@@ -53,6 +51,7 @@ class ImportancePlugin(SupervisedPlugin[Any], TellsSettings, ABC):
         self._calls = 0  # of before_backward in this experience
         self._told: set[str] = set()
         self._checked: Any = None  # the selection that fits what is kept
+        self._trained: Named | None = None  # the parameters that were last
         self._trainer: ReferenceType[Any] | None = None  # who trained with this last
 
     def _shared_settings(self) -> dict[str, Any]:
@@ -108,11 +107,27 @@ class ImportancePlugin(SupervisedPlugin[Any], TellsSettings, ABC):
 
         :raises ValueError: where what is kept is of another model.
         """
+        if torch.is_grad_enabled() and not self.is_off:
+            self._look_at_model(model)
         return self._penalty(model, None)
+
+    def _look_at_model(self, model: nn.Module) -> None:
+        """In a loop nothing else tells that another run has begun."""
+        before, self._trained = self._trained, self.selection.of(model)
+        if before is None or before is self._trained or not self.consolidations:
+            return
+        if are_others(before, self._trained):
+            warnings.warn(
+                f"this {type(self).__name__} holds another model's parameters, those of "
+                f"this {type(model).__name__} are not where its last experience left "
+                "them: make a new plugin for each run (each seed)",
+                stacklevel=3,
+            )
 
     def _penalty(self, model: nn.Module, loss: Tensor | None) -> Tensor:
         if self.is_off:
-            return next(model.parameters()).detach().new_zeros(())
+            zero = next(model.parameters()).detach().new_zeros(())
+            return zero.requires_grad_(torch.is_grad_enabled())
         parameters = self.selection.of(model)
         if self._checked is not parameters:
             self.quadratic.check_model(model)
@@ -137,9 +152,8 @@ class ImportancePlugin(SupervisedPlugin[Any], TellsSettings, ABC):
             self._tell(
                 "overpowering",
                 f"the penalty of {type(self).__name__} pulls {ratio:.1e} times as hard as "
-                f"the rest of the loss, with {self.strength_name}="
-                f"{self._strength_said()}: little is learnt so, and with a large learning "
-                "rate training diverges. Lower either",
+                f"the rest of the loss: little is learnt so, and with a large learning rate "
+                f"training diverges. Lower {self._lower()}",
             )
 
     # In Avalanche
@@ -197,9 +211,23 @@ class ImportancePlugin(SupervisedPlugin[Any], TellsSettings, ABC):
                 f"added to the loss and {type(self).__name__} has no effect: use a "
                 "strategy with the full set of callbacks",
             )
+        self._look_at_boundary(strategy)
         ended = self.boundaries.ends(strategy.experience)
         if ended is not None:
             self._consolidate(strategy, ended)
+
+    def _look_at_boundary(self, strategy: Any) -> None:
+        every, several = self.boundaries.every, strategy.clock.train_exp_counter > 0
+        if every is None or self.consolidations or not several:
+            return
+        if not isinstance(strategy.experience, OnlineCLExperience):
+            self._tell(
+                "boundary",
+                f"boundary={every!r} iterations were not reached by "
+                f"{type(self).__name__} in several experiences of together "
+                f"{self.boundaries.position}, so that nothing is held yet: give fewer, or "
+                "'experience'",
+            )
 
     @abstractmethod
     def _consolidate(self, strategy: Any, experience: Any) -> None:
@@ -218,16 +246,20 @@ class ImportancePlugin(SupervisedPlugin[Any], TellsSettings, ABC):
         :raises TrainingDiverged: for parameters that are no numbers, which no importance
             can be taken of.
         """
-        for name, parameter in parameters.items():
-            if not bool(parameter.detach().isfinite().all()):
-                raise TrainingDiverged(
-                    f"training has diverged: {name} is not finite, so that "
-                    f"{type(self).__name__} cannot take importances; lower the learning "
-                    f"rate, or {self.strength_name}={self._strength_said()}"
-                )
+        # Nothing is known of what was before, in a strategy or a loaded state.
+        in_loop = self._trainer is None and self._trained is not None
+        self._trained = parameters
+        check_parameters(parameters, type(self).__name__, self._lower())
         ratio = self._figures.gradient_ratio if self._figures.seen else None
         if not self.quadratic.nonzero_share():
             return  # which was told when they were taken
+        if in_loop and not self._figures.began and self.quadratic.is_left(parameters):
+            self._tell(
+                "not asked",
+                f"parameters were trained since the last update() of "
+                f"{type(self).__name__}, and penalty() was not called: add "
+                "penalty(model) to the loss of each step",
+            )
         if ratio == 0:
             self._tell(
                 "still",
@@ -255,6 +287,10 @@ class ImportancePlugin(SupervisedPlugin[Any], TellsSettings, ABC):
     def _strength_said(self) -> str:
         """The strength as the user gave it."""
 
+    def _lower(self) -> str:
+        """What to lower where the penalty is too much for training."""
+        return f"the learning rate, or {self.strength_name}={self._strength_said()}"
+
     @abstractmethod
     def _remedy(self) -> str:
         """What to do about a penalty that does nothing."""
@@ -268,7 +304,8 @@ class ImportancePlugin(SupervisedPlugin[Any], TellsSettings, ABC):
     # State
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything, so that training goes on bit for bit."""
+        """Everything, so that training goes on bit for bit; figures of steps that
+        :attr:`health` tells begin anew."""
         return {
             "method": type(self).__name__,
             "penalty": self.quadratic.state_dict(),
@@ -278,7 +315,8 @@ class ImportancePlugin(SupervisedPlugin[Any], TellsSettings, ABC):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what :meth:`state_dict` gave.
+        """Take over what :meth:`state_dict` gave. The strength and other settings are
+        this plugin's own.
 
         :raises ValueError: for the state of something else, or a part of one. Whether
             its parameters are those of the model is seen when training begins.
@@ -288,15 +326,16 @@ class ImportancePlugin(SupervisedPlugin[Any], TellsSettings, ABC):
         self.consolidations = int(state["consolidations"])
         self.boundaries.load_state_dict(state["boundaries"])
         self._mass_lost = state["mass_lost"]
-        self._checked = None
+        self._checked = self._trained = None
 
     def _check_state(self, state: Any) -> None:
         """Refuse what was not made by :meth:`state_dict` of such a plugin."""
-        method = state.get("method") if isinstance(state, Mapping) else type(state)
+        mapping = isinstance(state, Mapping)
+        method = state.get("method", "no plugin") if mapping else type(state).__name__
         if method != type(self).__name__:
             raise ValueError(
-                f"the state is of {method!r}, this is a "
-                f"{type(self).__name__}: give what its state_dict() returned"
+                f"the state is of {method}, this plugin is of {type(self).__name__}: give "
+                "what its state_dict() returned"
             )
         missing = sorted(self.state_dict().keys() - state.keys())
         if missing:
@@ -307,4 +346,4 @@ class ImportancePlugin(SupervisedPlugin[Any], TellsSettings, ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the model's parameters and the strategy."""
-        return {**self.__dict__, "_checked": None, "_trainer": None}
+        return {**self.__dict__, "_checked": None, "_trained": None, "_trainer": None}

@@ -93,11 +93,19 @@ class StepFigures:
         return (sums["own"] / sums["task"]) ** 0.5 if sums["task"] else 0.0
 
     @property
+    def began(self) -> bool:
+        """Whether this experience had steps."""
+        return not self._fresh
+
+    @property
     def seen(self) -> bool:
         """Whether steps of this experience were looked at, to the end: at the first one
         alone no parameter has moved yet."""
-        known = self._passes > 1 or self._passes == self._steps
-        return not self._fresh and known and "task" in self._sums
+        return self.began and self._known and "task" in self._sums
+
+    @property
+    def _known(self) -> bool:
+        return self._passes > 1 or self._passes == self._steps
 
     @property
     def penalty_over_loss(self) -> float | None:
@@ -107,7 +115,7 @@ class StepFigures:
     @property
     def gradient_ratio(self) -> float | None:
         """See :class:`PenaltyHealth`."""
-        squares = self._ratio("own", "task")
+        squares = self._ratio("own", "task") if self._known else None
         return None if squares is None else squares**0.5
 
     def _add(self, name: str, value: Tensor) -> None:

@@ -216,7 +216,8 @@ class SynapticIntelligencePlugin(ImportancePlugin):
             f"the importances of {type(self).__name__} are all zero, so that it has no "
             "effect: no backward pass of a loss with its penalty changed a parameter in "
             "a way that lowered the loss; see that the parameters it holds are trained, "
-            "by a strategy that calls backward() on strategy.loss"
+            "by a strategy that calls backward() on strategy.loss, or in a loop of your "
+            "own that adds penalty(model) to the loss and calls backward()"
         )
 
     def _strength_said(self) -> str:

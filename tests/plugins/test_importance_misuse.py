@@ -87,7 +87,7 @@ def test_what_are_no_batches(batches: Any) -> None:
 @both
 @pytest.mark.parametrize("state", [None, 3, [], {}])
 def test_what_is_no_state(make: Any, state: Any) -> None:
-    with pytest.raises(ValueError, match=r"the state is of .* this is a"):
+    with pytest.raises(ValueError, match=r"the state is of .* this plugin is of"):
         make().load_state_dict(state)
 
 
@@ -166,7 +166,7 @@ def test_states_that_do_not_fit(make: Any) -> None:
     experience(plugin, network())
     state = plugin.state_dict()
     other = next(m for m in MAKERS.values() if m is not make)()
-    with pytest.raises(ValueError, match=r"the state is of .* this is a"):
+    with pytest.raises(ValueError, match=r"the state is of .* this plugin is of"):
         other.load_state_dict(state)
     for part in state.keys() - {"method"}:
         rest = {name: values for name, values in state.items() if name != part}

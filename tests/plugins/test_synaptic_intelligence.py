@@ -289,7 +289,9 @@ def test_bad_arguments(arguments: dict[str, Any], told: str) -> None:
 
 def test_bad_state() -> None:
     plugin = SynapticIntelligencePlugin(1.0)
-    with pytest.raises(ValueError, match="the state is of None, this is a Synaptic"):
+    with pytest.raises(
+        ValueError, match="the state is of no plugin, this plugin is of Synaptic"
+    ):
         plugin.load_state_dict({})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
