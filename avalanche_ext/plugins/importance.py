@@ -49,6 +49,7 @@ class ImportancePlugin(SupervisedPlugin[Any], TellsSettings, ABC):
         self._figures = StepFigures()
         self._mass_lost: float | None = None
         self._calls = 0  # of before_backward in this experience
+        self._used = False  # whether penalty() was called in it, to be trained with
         self._told: set[str] = set()
         self._checked: Any = None  # the selection that fits what is kept
         self._trained: Named | None = None  # the parameters that were last
@@ -113,6 +114,7 @@ class ImportancePlugin(SupervisedPlugin[Any], TellsSettings, ABC):
 
     def _look_at_model(self, model: nn.Module) -> None:
         """In a loop nothing else tells that another run has begun."""
+        self._used = True
         before, self._trained = self._trained, self.selection.of(model)
         if before is None or before is self._trained or not self.consolidations:
             return
@@ -253,7 +255,7 @@ class ImportancePlugin(SupervisedPlugin[Any], TellsSettings, ABC):
         ratio = self._figures.gradient_ratio if self._figures.seen else None
         if not self.quadratic.nonzero_share():
             return  # which was told when they were taken
-        if in_loop and not self._figures.began and self.quadratic.is_left(parameters):
+        if in_loop and not self._used and self.quadratic.is_left(parameters):
             self._tell(
                 "not asked",
                 f"parameters were trained since the last update() of "
@@ -279,6 +281,7 @@ class ImportancePlugin(SupervisedPlugin[Any], TellsSettings, ABC):
     def _experience_ended(self) -> None:
         """After importances were taken: see whether there are any."""
         self.consolidations += 1
+        self._used = False
         self._figures.end()
         if not self.quadratic.nonzero_share():
             self._tell("zero", self._why_zero())

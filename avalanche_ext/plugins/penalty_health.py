@@ -93,15 +93,10 @@ class StepFigures:
         return (sums["own"] / sums["task"]) ** 0.5 if sums["task"] else 0.0
 
     @property
-    def began(self) -> bool:
-        """Whether this experience had steps."""
-        return not self._fresh
-
-    @property
     def seen(self) -> bool:
         """Whether steps of this experience were looked at, to the end: at the first one
         alone no parameter has moved yet."""
-        return self.began and self._known and "task" in self._sums
+        return not self._fresh and self._known and "task" in self._sums
 
     @property
     def _known(self) -> bool:
