@@ -45,7 +45,10 @@ def block(table: Protocol, compared: Mapping[str, Sequence[Comparison]]) -> str:
     sources = dict.fromkeys(one.published.source for one in every)
     seeds = every[0].first.seeds
     which = f"seeds {seeds[0]}–{seeds[-1]}" if same else f"seeds from {seeds[0]} on"
-    told = [table.setting, f"mean ± sd of {which}, in %", *_sources(sources)]
+    spread = f"mean ± sd of {which}, in %"
+    if same and len(seeds) == 1:
+        spread = f"seed {seeds[0]} alone, in %, from which nothing can be concluded"
+    told = [table.setting, spread, *_sources(sources)]
     if any(is_recalled(one.published) for one in every):
         told.append(RECALLED)
     told += conclusion(table, compared)

@@ -85,6 +85,13 @@ def test_numbers_of_seeds_that_differ_are_told(changed):
     assert "| ER, memory 50 | 70.00 ± 0.00 (n = 3) |" in found
 
 
+def test_a_single_seed_is_called_one(changed):
+    found = made(read(changed("seeds", 1)), plain=results(0.2))
+    words = " ".join(found.split())
+    assert "Seed 0 alone, in %, from which nothing can be concluded." in words
+    assert found.endswith("| SGD | 20.00 | 20.00 ± 1.00 | inconclusive |")
+
+
 def test_what_is_no_row_of_the_published_table_is_said(changed, protocols):
     name = changed("cells.er.counted", False)
     content = json.loads((reading.FOLDER / f"{name}.json").read_text())
