@@ -124,10 +124,15 @@ def are_others(before: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> bool:
     names = [name for name in before if name in now]
     if any(before[name] is now[name] for name in names):
         return False
-    return not all(_begins_with(now[name], before[name]) for name in names)
+    return not all(begins_with(now[name], before[name]) for name in names)
 
 
-def _begins_with(values: Tensor, part: Tensor) -> bool:
+def begins_with(values: Tensor, part: Tensor) -> bool:
+    """Whether values are those of ``part`` where it has entries, as after growth.
+
+    >>> begins_with(torch.tensor([[1.0, 5.0], [6.0, 7.0]]), torch.tensor([[1.0, 5.0]]))
+    True
+    """
     if values.dim() != part.dim():
         return False
     corner = values.detach()[tuple(slice(0, n) for n in part.shape)]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from avalanche_ext.parameters import grown, some_of, two_parts
+from avalanche_ext.parameters import begins_with, grown, some_of, two_parts
 from avalanche_ext.penalty_node import Companion, Done, Named, Work, attached
 
 
@@ -157,7 +157,7 @@ class QuadraticPenalty:
     def is_left(self, parameters: Named) -> bool:
         """Whether a parameter is not at its anchor."""
         return any(
-            name in self.anchor and _moved(self.anchor[name], parameter)
+            name in self.anchor and not begins_with(parameter, self.anchor[name])
             for name, parameter in parameters.items()
         )
 
@@ -221,11 +221,6 @@ def mean_above_zero(importance: Mapping[str, Tensor]) -> float:
     total = sum(float(v.sum(dtype=torch.float64)) for v in importance.values())
     entries = sum(int(torch.count_nonzero(v)) for v in importance.values())
     return total / entries if entries else 0.0
-
-
-def _moved(anchor: Tensor, parameter: Tensor) -> bool:
-    at = parameter.detach()
-    return not torch.equal(grown(anchor, at, fill=at), at.to(anchor.dtype))
 
 
 def _copy(parameter: Tensor) -> Tensor:

@@ -35,14 +35,14 @@ def thresholded(
     return kept, max(0.0, 1 - _sum(kept) / total)
 
 
-def loss_said(importance: Mapping[str, Tensor], lost: float) -> str:
+def mass_lost_said(importance: Mapping[str, Tensor], lost: float) -> str:
     """What a threshold takes, as the rest of a sentence.
 
     :param lost: the share of the sum of all entries.
     """
     if lost == 1:
         return (
-            f"sets the whole Fisher information to zero, whose "
+            "sets the whole Fisher information to zero, whose "
             f"{quantiles_said(importance)}: use a lower one"
         )
     return (

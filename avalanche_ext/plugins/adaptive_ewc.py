@@ -27,7 +27,7 @@ from avalanche_ext.plugins.memory_loss import own_criterion
 from avalanche_ext.settings import settings_of
 from avalanche_ext.storage.items import has_task_items
 from avalanche_ext.storage.seeds import given_or_derived
-from avalanche_ext.threshold import ThresholdUnit, loss_said, thresholded
+from avalanche_ext.threshold import ThresholdUnit, mass_lost_said, thresholded
 from avalanche_ext.undisturbed import device_of, undisturbed
 
 Accumulation = Literal["sum", "ema", "separate"]
@@ -185,10 +185,12 @@ class AdaptiveEWCPlugin(ImportancePlugin):
     def penalty(
         self, model: nn.Module, optimizer: torch.optim.Optimizer | None = None
     ) -> Tensor:
-        """The same, as strong as an optimizer can follow.
+        """``λ/2 · Σ_i F_i (θ_i − θ*_i)²``, to be added to the loss of a step, as is said
+        at :meth:`~avalanche_ext.plugins.importance.ImportancePlugin.penalty`.
 
         :param optimizer: of the loop. It is read, not changed: with ``balance`` ``λ`` is
             lowered for it, and a fixed ``λ`` at which it would diverge is told.
+        :raises ValueError: where what is kept is of another model.
         """
         if optimizer is not None:
             self._follow(optimizer, model)
@@ -254,12 +256,12 @@ class AdaptiveEWCPlugin(ImportancePlugin):
     def _above_threshold(self, fisher: dict[str, Tensor]) -> dict[str, Tensor]:
         kept, lost = thresholded(fisher, self.threshold, self.threshold_unit)
         self._mass_lost = lost
+        if lost == 1:
+            self._told.add("zero")  # which this is the cause of
         if lost > _LOST:
-            what = "silenced" if lost == 1 else "lost"
-            if lost == 1:
-                self._told.add("zero")  # which this is the cause of
             said = f"threshold={self.threshold:g} ({self.threshold_unit})"
-            self._tell(what, f"{said} {loss_said(fisher, lost)}")
+            what = "silenced" if lost == 1 else "lost"
+            self._tell(what, f"{said} {mass_lost_said(fisher, lost)}")
         return kept
 
     # In Avalanche
@@ -281,7 +283,7 @@ class AdaptiveEWCPlugin(ImportancePlugin):
 
     def _follow(self, optimizer: Any, model: nn.Module) -> None:
         """See whether the optimizer can follow the penalty, when one of them has changed."""
-        if self.is_off or not self.quadratic.importance:
+        if self.is_off or not self._descent.is_due(optimizer):
             return
         found = self._descent.look(optimizer, self.selection.of(model))
         if found is None:
@@ -317,12 +319,12 @@ class AdaptiveEWCPlugin(ImportancePlugin):
             assert self._rows is not None
             batches = self._rows.taken(has_task_items(strategy.experience.dataset))
         else:
-            device = device_of(strategy.model)
-            draws = torch.Generator().manual_seed(
-                (self.seed + 7919 * self.consolidations) % 2**63
-            )
+            seed = (self.seed + 7919 * self.consolidations) % 2**63
             batches = evaluation_batches(
-                experience.dataset, self.num_samples, draws, device
+                experience.dataset,
+                self.num_samples,
+                torch.Generator().manual_seed(seed),
+                device_of(strategy.model),
             )
         self._take(strategy.model, batches, criterion)
 

@@ -37,24 +37,26 @@ class Descent:
         """
         self._curvature, self._rates = dict(curvature), None
 
+    def is_due(self, optimizer: Any) -> bool:
+        """Whether the penalty or a learning rate has changed since the last look; notes
+        that there is an optimizer."""
+        self.asked = True
+        return bool(self._curvature) and self._rates != _rates(optimizer)
+
     def look(
         self, optimizer: Any, parameters: Mapping[str, nn.Parameter]
     ) -> Steepness | None:
-        """See how steep it is now.
-
-        :return: that, if something has changed; else ``None``.
-        """
-        self.asked = True
-        groups = optimizer.param_groups
-        rates = [(float(group["lr"]), group.get("momentum")) for group in groups]
-        if not self._curvature or self._rates == rates:
-            return None
-        self._rates = rates
+        """See how steep it is now; ``None`` as from :func:`steepness`."""
+        self._rates = _rates(optimizer)
         known = {n: c for n, c in self._curvature.items() if n in parameters}
         found = steepness(optimizer, parameters, known)
         if found is None or found.step:  # at a rate of 0 what was found before holds
             self.found = found
         return found
+
+
+def _rates(optimizer: Any) -> list[tuple[float, Any]]:
+    return [(float(g["lr"]), g.get("momentum")) for g in optimizer.param_groups]
 
 
 def steepness(

@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class TrainingDiverged(ValueError):
-    """Parameters are no numbers any more, or their gradients are none."""
+    """Parameters, or squares of their gradients, are not finite any more."""
 
 
 def check_parameters(parameters: Mapping[str, Tensor], method: str, lower: str) -> None:
@@ -24,7 +24,7 @@ def check_parameters(parameters: Mapping[str, Tensor], method: str, lower: str) 
 
 
 def check_fisher(fisher: Mapping[str, Tensor]) -> None:
-    """Refuse a Fisher information, of parameters that are numbers, that has none.
+    """Refuse a Fisher information that is not finite, of parameters that are.
 
     :raises TrainingDiverged: naming the first parameter.
     """

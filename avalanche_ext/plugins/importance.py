@@ -108,23 +108,7 @@ class ImportancePlugin(SupervisedPlugin[Any], TellsSettings, ABC):
 
         :raises ValueError: where what is kept is of another model.
         """
-        if torch.is_grad_enabled() and not self.is_off:
-            self._look_at_model(model)
         return self._penalty(model, None)
-
-    def _look_at_model(self, model: nn.Module) -> None:
-        """In a loop nothing else tells that another run has begun."""
-        self._used = True
-        before, self._trained = self._trained, self.selection.of(model)
-        if before is None or before is self._trained or not self.consolidations:
-            return
-        if are_others(before, self._trained):
-            warnings.warn(
-                f"this {type(self).__name__} holds another model's parameters, those of "
-                f"this {type(model).__name__} are not where its last experience left "
-                "them: make a new plugin for each run (each seed)",
-                stacklevel=3,
-            )
 
     def _penalty(self, model: nn.Module, loss: Tensor | None) -> Tensor:
         if self.is_off:
@@ -136,12 +120,28 @@ class ImportancePlugin(SupervisedPlugin[Any], TellsSettings, ABC):
             self._checked = parameters
         if not torch.is_grad_enabled():
             return self.quadratic(parameters, self.strength)  # to be looked at: no step
+        if loss is None:
+            self._is_trained(parameters)
         active = bool(self.quadratic.importance) and self.strength != 0
         looked_at = active and self._figures.begin()
         value = self._value(parameters, looked_at)
         if looked_at and loss is not None:
             self._figures.add_losses(value, loss)
         return value
+
+    def _is_trained(self, parameters: Named) -> None:
+        """In a loop nothing else tells that another run has begun."""
+        self._used = True
+        before, self._trained = self._trained, parameters
+        if before is None or before is parameters or not self.consolidations:
+            return
+        if are_others(before, parameters):
+            warnings.warn(
+                f"this {type(self).__name__} holds another model's parameters, those of "
+                "this one are not where its last experience left them: make a new plugin "
+                "for each run (each seed)",
+                stacklevel=4,
+            )
 
     def _value(self, parameters: Named, looked_at: bool) -> Tensor:
         """The penalty, with what is to be done at the end of the backward pass."""
@@ -219,6 +219,7 @@ class ImportancePlugin(SupervisedPlugin[Any], TellsSettings, ABC):
             self._consolidate(strategy, ended)
 
     def _look_at_boundary(self, strategy: Any) -> None:
+        """Say so where iterations are counted up to a number that is not reached."""
         every, several = self.boundaries.every, strategy.clock.train_exp_counter > 0
         if every is None or self.consolidations or not several:
             return

@@ -9,23 +9,10 @@ import torch
 import torch.nn.functional as F
 from avalanche.models import MTSimpleMLP
 from regularised import strategy
+from regularised_loop import X, Y, both, network, renew
 from torch import Tensor, nn
 
-from avalanche_ext import AdaptiveEWCPlugin, SynapticIntelligencePlugin
-
-X = torch.linspace(-1, 1, 48).view(8, 6).sin()
-Y = torch.arange(8) % 2
-
-MAKERS: dict[str, Callable[..., Any]] = {
-    "ewc": lambda strength=1.0, **k: AdaptiveEWCPlugin(strength, **k),
-    "si": lambda strength=1.0, **k: SynapticIntelligencePlugin(strength, **k),
-}
-both = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
-
-
-def network(outputs: int = 2) -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 4), nn.Linear(4, outputs))
+from avalanche_ext import AdaptiveEWCPlugin
 
 
 def train(
@@ -41,13 +28,6 @@ def train(
         loss = F.cross_entropy(model(X), Y) + penalty(model, optimizer)
         loss.backward()
         optimizer.step()
-
-
-def renew(plugin: Any, model: nn.Module) -> None:
-    if isinstance(plugin, AdaptiveEWCPlugin):
-        plugin.update(model, [(X, Y)])
-    else:
-        plugin.update(model)
 
 
 def of_model(plugin: Any) -> Callable[..., Tensor]:
@@ -237,3 +217,11 @@ def test_a_boundary_out_of_reach_is_told(class_stream: Any, boundary: int) -> No
     with pytest.warns(UserWarning, match=r"1000 iterations were not .* together 10,"):
         trained.train(stream, eval_streams=[])
     assert not plugin.consolidations
+
+
+def test_a_loop_that_diverges_with_its_optimizer_is_not_told_to_give_it() -> None:
+    """In the first experience, too, where there is nothing to be lowered yet."""
+    plugin, model = AdaptiveEWCPlugin(1.0, balance=True), network()
+    train(model, plugin.penalty, rate=float("inf"))
+    with pytest.raises(ValueError, match=r"or ewc_lambda=1$"):
+        renew(plugin, model)

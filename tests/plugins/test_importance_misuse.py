@@ -1,7 +1,6 @@
 """One clear error or warning for what regularisers cannot work with."""
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,28 +10,14 @@ from avalanche.benchmarks import benchmark_from_datasets
 from avalanche.benchmarks.scenarios.online import split_online_stream
 from avalanche.benchmarks.utils import DataAttribute, make_avalanche_dataset
 from avalanche.training.supervised import Naive
+from regularised_loop import MAKERS, X, Y, both, network, renew
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from avalanche_ext import (
     AdaptiveEWCPlugin,
     LeanEvaluationPlugin,
-    SynapticIntelligencePlugin,
 )
-
-X = torch.linspace(-1, 1, 48).view(8, 6).sin()
-Y = torch.arange(8) % 2
-
-MAKERS: dict[str, Callable[..., Any]] = {
-    "ewc": lambda strength=1.0, **k: AdaptiveEWCPlugin(strength, **k),
-    "si": lambda strength=1.0, **k: SynapticIntelligencePlugin(strength, **k),
-}
-both = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
-
-
-def network() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 2))
 
 
 def experience(plugin: Any, model: nn.Module, rate: float = 0.1) -> None:
@@ -43,10 +28,7 @@ def experience(plugin: Any, model: nn.Module, rate: float = 0.1) -> None:
         loss = F.cross_entropy(model(X), Y) + plugin.penalty(model)
         loss.backward()
         optimizer.step()
-    if isinstance(plugin, AdaptiveEWCPlugin):
-        plugin.update(model, [(X, Y)])
-    else:
-        plugin.update(model)
+    renew(plugin, model)
 
 
 @both
